@@ -37,7 +37,15 @@ def write_fingertips(path: Path, release: ReleaseData) -> int:
 
 
 def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
-    """The rows of the file."""
+    """The rows of the file: one for each rate of the release. A column that does not apply, and a figure that is suppressed or not
+    calculated, is an empty text.
+
+    | area_type | activity | standardised_rate | status         | → Value | Count | Value note                              |
+    |-----------|----------|-------------------|----------------|---------|-------|-----------------------------------------|
+    | england   | 1003     | 10.0              | ok             | 10.0    | 1003  |                                         |
+    | icb       | None     | None              | withheld_small |         |       | Value suppressed for disclosure control |
+    | provider  | 25       | None              | no_population  |         | 25    | Value not calculated                    |
+    """
     day = _day_of(release)
     areas = areas_on(day)
     codes = {place: area.ons_code for place, area in areas.items() if area.ons_code}

@@ -64,7 +64,16 @@ def _months(release: ReleaseData) -> list[Row]:
 
 
 def metrics(release: ReleaseData) -> list[dict[str, Any]]:
-    """One row for each policy, measure and complete month or calendar quarter."""
+    """One row for each policy, measure and complete month or calendar quarter. A quarter with fewer than three complete months has
+    no row.
+
+    | month      | activity | → reporting_grain | start      | metric_value |
+    |------------|----------|-------------------|------------|--------------|
+    | 2021-04-01 | 10       | monthly           | 2021-04-01 | 10           |
+    | 2021-05-01 | 12       | monthly           | 2021-05-01 | 12           |
+    | 2021-06-01 | 9        | monthly           | 2021-06-01 | 9            |
+    |            |          | quarterly         | 2021-04-01 | 31           |
+    """
     by_period: dict[tuple[str, str, date], dict[str, int]] = {}
     months_of: dict[tuple[str, date], int] = defaultdict(int)
     for row in _months(release):

@@ -277,7 +277,13 @@ def strata_of_periods(spark: SparkSession, periods: Sequence[Period], population
     """One row for each window of years, area, sex and band: ``people`` (person-years), ``weight`` of the standard population,
     ``vintage`` (the newest), ``distant`` and ``split`` (true if true for any year).
 
-    An area has rows only where it has people in all years of the window.
+    An area has rows only where it has people in all years of the window. For the window of the two years 2020-21 and 2021-22:
+
+    | area_code | sex | band | people of 2020-21 | of 2021-22 | → financial_year | period_years | people |
+    |-----------|-----|------|-------------------|------------|------------------|--------------|--------|
+    | QYG       | 1   | 9    | 1000              | 1100       | 2021-22          | 2            | 2100   |
+    | QYG       | 2   | 9    | 1010              | 1090       | 2021-22          | 2            | 2100   |
+    | QWO       | 1   | 9    | none              | 900        | no row           |              |        |
     """
     spans = sorted({period.years for period in periods})
     windows = small_frame(
@@ -316,8 +322,9 @@ def _stratum() -> Column:
 def prepare_flags(flags: DataFrame, geography: Geography) -> DataFrame:
     """``flags`` (rows of ``gold/activity_flag``) made ready for :func:`activity_rates`.
 
-    Adds ``flagged`` and ``band`` (the index of the five-year band of ``age_years``). ``area_code`` becomes the sub-ICB
-    location of the version shown, and invalid provider and commissioner codes become ``unknown``.
+    Adds ``flagged`` and ``band`` (the index of the five-year band of ``age_years``; NULL where the age is unknown).
+    ``area_code`` becomes the sub-ICB location of the version shown (NULL where the code belongs to none), and invalid provider
+    and commissioner codes become ``unknown``.
     """
     placed = with_known_codes(assign_output_area(flags, geography))
     return placed.withColumns({"flagged": F.col("outcome") == FLAGGED, "band": band_of(F.col("age_years"))})

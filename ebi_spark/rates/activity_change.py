@@ -295,7 +295,16 @@ def counts_of(rows: Iterable[Mapping[str, Any]]) -> Counts:
 
 
 def code_use_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of ``gold/code_use``, without the run, from rows of :func:`counts_frame`."""
+    """The rows of ``gold/code_use``, without the run, from rows of :func:`counts_frame`.
+
+    ``of_records`` are the policy's operations of the year, for a primary diagnosis the operations in scope.
+
+    | kind              | code | operations | in_scope | → kind            | code | records | of_records |
+    |-------------------|------|------------|----------|-------------------|------|---------|------------|
+    | area              | 15E  | 12         | 10       | non_dominant      | V382 | 2       | 12         |
+    | non_dominant      | V382 | 2          | 2        | primary_diagnosis | M545 | 7       | 10         |
+    | primary_diagnosis | M545 | 7          | 7        |                   |      |         |            |
+    """
     rows = list(rows)
     totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for row in rows:
@@ -341,7 +350,13 @@ def area_counts(
 
     Records of an unknown area count in England only. The records of a year that is not in ``covered`` cannot be assigned to other
     areas, so these have no row of that year. Under ``partial`` coverage there are no rows of England or regions. ``people``
-    are those of each (year, area type, area code).
+    are those of each (year, area type, area code). A step that the policy does not have is None. An area without records has 0.
+
+    | location | operations | flagged | → area_type | area_code | operations | flagged |
+    |----------|------------|---------|-------------|-----------|------------|---------|
+    | 15M      | 12         | 5       | england     | E92000001 | 13         | 5       |
+    | NULL     | 1          | 0       | icb         | QJ2       | 12         | 5       |
+    |          |            |         | sub_icb     | 15M       | 12         | 5       |
     """
     kinds = ("icb", "sub_icb") if partial else ("england", "region", "icb", "sub_icb")
     by_area: dict[tuple[str, str, tuple[str, str]], tuple[int, ...]] = {}
@@ -394,7 +409,8 @@ def by_area(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], dict[tup
 
 def change_between(rows: AreaCounts, first: Sequence[str], later: Sequence[str]) -> Change:
     """The change of one policy and area from some years to later ones. The revision in force at the end of the first period is
-    applied to both. Counts and people of several years are added up."""
+    applied to both. Counts and people of several years are added up. If the people of any year are missing, the change has no
+    factor of people and the note ``no_population``."""
     last = rows[IN_FORCE, first[-1]]
     revision = last["revision_at_end"]
     version = revision if (revision, first[-1]) in rows else IN_FORCE
@@ -476,9 +492,17 @@ def changes(rows: Iterable[Mapping[str, Any]], years: Iterable[str]) -> list[Cha
 def change_rows(found: Sequence[Change]) -> list[dict[str, Any]]:
     """The rows of ``gold/activity_change`` without the run: for each change its factors, the effect of the revision, and both totals.
 
-    The parts of the factors and of the revision add up to the difference of the totals (to 1e-9). The revision's part is
-    how much the revisions in force add to the revision that is applied to both periods: in the later period, less the same in the
-    earlier one.
+    The parts of the factors and of the revision add up to the difference of the totals (to 1e-9). The revision's part is how many
+    more records the revisions in force flag than the revision that is applied to both periods: this number for the later period,
+    less that for the earlier one. ``records`` are flagged records.
+
+    | in_scope | flagged  | → component | value_from | value_to | records |
+    |----------|----------|-------------|------------|----------|---------|
+    | 100, 120 | 50, 48   | in_scope    | 100        | 120      | 9       |
+    |          |          | flagged     | 0.5        | 0.4      | -11     |
+    |          |          | revision    |            |          | 0       |
+    |          |          | total_from  |            |          | 50      |
+    |          |          | total_to    |            |          | 48      |
     """
     rows: list[dict[str, Any]] = []
     by_names: dict[tuple[str, ...], list[Change]] = defaultdict(list)

@@ -59,6 +59,12 @@ def periods_read(lake: Lake, years: Collection[str]) -> list[dict[str, Any]]:
 
     A year with fewer than 12 calendar months in which the data set has records is partial. The fingerprint is that of the
     flags, None where the year has no flags.
+
+    | reading      | financial_year | records read | months with records | → policy_fingerprint | partial_year |
+    |--------------|----------------|--------------|---------------------|----------------------|--------------|
+    | as_published | 2020-21        | 1000         | 12                  | 3f2a…                | False        |
+    | as_published | 2021-22        | 400          | 5                   | None (no flags)      | True         |
+    | as_published | 2022-23        | 0            | 0                   | no row               |              |
     """
     in_years = {YEAR: sorted(years)}
     scope = lake.small_rows(POLICY_ATTRITION, [*KEY, "records_in"], in_years | {"step": [0]})

@@ -157,8 +157,16 @@ def equality_rows(
 
     ``counts``: rows of :func:`equality_counts`. ``people``: England's person-years over the pooled years by sex and band; without
     them there is no rate. ``weights``: the standard population. ``people_of_fifths``: person-years by fifth, sex and band; without
-    them there is no rate by fifth.
-    Records of unknown sex, age or fifth are the group ``unknown``, without a rate.
+    them there is no rate by fifth. Rates are per 100,000 person-years. Records of unknown sex, age or fifth are the group
+    ``unknown``, without a rate; without such records there is no such group. All other groups have a row, with 0 where they have
+    no records.
+
+    | sex  | band | records | → dimension | group   | activity |
+    |------|------|---------|-------------|---------|----------|
+    | 1    | 9    | 12      | sex         | 1       | 12       |
+    | 2    | 9    | 15      | sex         | 2       | 15       |
+    | NULL | NULL | 1       | sex         | unknown | 1        |
+    |      |      |         | age_group   | 40-49   | 27       |
     """
     by_stratum: dict[tuple[str | None, int | None, str | None], int] = defaultdict(int)
     for counted in counts:

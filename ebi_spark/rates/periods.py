@@ -54,7 +54,13 @@ def periods_of(read: Iterable[Mapping[str, Any]], lengths: Iterable[int], touche
 
     ``read`` has one row for each policy, revision, reading and year with records, as
     :func:`ebi_spark.rates.compute_rates.periods_read` returns them. A pooled period exists only if all its years have records and
-    were flagged by one and the same definition of the policy.
+    were flagged by one and the same definition of the policy. Here ``lengths`` is 2, and ``touched`` has 2020-21 and 2022-23:
+
+    | financial_year | partial_year | → period         | partial_year |
+    |----------------|--------------|------------------|--------------|
+    | 2019-20        | False        | 2020-21          | False        |
+    | 2020-21        | False        | 2022-23          | True         |
+    | 2022-23        | True         | 2019-20..2020-21 | False        |
     """
     years: dict[tuple[str, str, str], dict[str, Mapping[str, Any]]] = {}
     for row in read:
@@ -76,7 +82,14 @@ def periods_of(read: Iterable[Mapping[str, Any]], lengths: Iterable[int], touche
 
 
 def period_rows(spark: SparkSession, periods: Sequence[Period]) -> DataFrame:
-    """One row for each period: its key, its name ``period``, ``partial_year`` and ``back_cast``."""
+    """One row for each period: its key, its name ``period``, ``partial_year`` and ``back_cast``.
+
+    | policy_id | revision | reading      | financial_year | period_years | period           | partial_year | back_cast |
+    |-----------|----------|--------------|----------------|--------------|------------------|--------------|-----------|
+    | P         | 2021-04  | as_published | 2020-21        | 1            | 2020-21          | false        | true      |
+    | P         | 2021-04  | as_published | 2021-22        | 1            | 2021-22          | false        | false     |
+    | P         | 2021-04  | as_published | 2021-22        | 2            | 2020-21..2021-22 | false        | true      |
+    """
     rows = [
         (p.policy_id, p.revision, p.reading, p.years[-1], len(p.years), p.name, p.partial_year, p.back_cast)
         for p in periods
@@ -91,7 +104,14 @@ def period_rows(spark: SparkSession, periods: Sequence[Period]) -> DataFrame:
 
 def years_of_periods(spark: SparkSession, periods: Sequence[Period]) -> DataFrame:
     """One row for each period and year in it: the key of the policy, ``member`` (the year), ``financial_year`` (the last year
-    of the period) and ``period_years`` (how many years it has)."""
+    of the period) and ``period_years`` (how many years it has).
+
+    | period           | → member | financial_year | period_years |
+    |------------------|----------|----------------|--------------|
+    | 2021-22          | 2021-22  | 2021-22        | 1            |
+    | 2020-21..2021-22 | 2020-21  | 2021-22        | 2            |
+    |                  | 2021-22  | 2021-22        | 2            |
+    """
     rows = [
         (p.policy_id, p.revision, p.reading, member, p.years[-1], len(p.years)) for p in periods for member in p.years
     ]
@@ -108,6 +128,9 @@ def rows_to_replace(years: Collection[str], existing: Iterable[str]) -> list[dic
     ``existing`` are the years that the table has or will have. Each mapping selects the rows that have one of the listed
     values in each of its columns, as :meth:`ebi_spark.lake.storage.Lake.replace` expects. Rows of other single years are
     never selected.
+
+    >>> rows_to_replace(["2020-21"], ["2020-21", "2022-23"])
+    [{'financial_year': ['2020-21']}, {'financial_year': ['2022-23'], 'period_years': [3, 4, 5, 6, 7, 8, 9, 10]}]
     """
     where: list[dict[str, list[Any]]] = [{YEAR: sorted(years)}]
     starts = [start_of(year).year for year in years]

@@ -104,7 +104,14 @@ def read_vintages(config: RunConfig, geography: Geography) -> dict[date, Vintage
 
 
 def population_rows(by_vintage: dict[date, Vintage], run_id: str) -> list[dict[str, Any]]:
-    """The rows of ``silver/population``: one for each vintage, area, sex and age band."""
+    """The rows of ``silver/population``: one for each vintage, area, sex and age band.
+
+    | area, sex, band: people | → area_code | sex | age_from | age_to | people |
+    |-------------------------|-------------|-----|----------|--------|--------|
+    | 15M, 1, 0: 28400        | 15M         | 1   | 0        | 4      | 28400  |
+    | 15M, 1, 18: 3100        | 15M         | 1   | 90       | None   | 3100   |
+    | 15M, 2, 18: 6500        | 15M         | 2   | 90       | None   | 6500   |
+    """
     return [
         {
             "vintage": people.vintage,
@@ -375,6 +382,12 @@ def strata_frame(spark: SparkSession, population: Population, years: list[str]) 
     ``split`` is true where the area's people, or its records of the year, are known only through shares of a split area.
     People whose area belongs to no area of the version count in England only. In a year without any known code there are
     rows for England only. An area that lacks some of its people has no row.
+
+    | people of 2021-10-01 (area, sex, band) | → financial_year | area_type | area_code | sex | band | people |
+    |----------------------------------------|------------------|-----------|-----------|-----|------|--------|
+    | 15E, 1, 9: 40000                       | 2021-22          | england   | E92000001 | 1   | 9    | 72000  |
+    | 15M, 1, 9: 32000                       | 2021-22          | icb       | QJ2       | 1   | 9    | 32000  |
+    |                                        | 2021-22          | sub_icb   | 15M       | 1   | 9    | 32000  |
     """
     vintages = {year: population.vintage_for(year) for year in years}
     geography = population.geography
@@ -446,14 +459,28 @@ def people_by_year(population: Population, years: list[str]) -> dict[tuple[str, 
 
 
 def area_names(spark: SparkSession, population: Population) -> DataFrame:
-    """One row for each area of the version, England included: ``area_type``, ``area_code``, ``area_name``."""
+    """One row for each area of the version, England included: ``area_type``, ``area_code``, ``area_name``.
+
+    | area_type | area_code | area_name                                      |
+    |-----------|-----------|------------------------------------------------|
+    | england   | E92000001 | England                                        |
+    | icb       | QJ2       | NHS Derby and Derbyshire Integrated Care Board |
+    | sub_icb   | 15M       | NHS Derby and Derbyshire ICB - 15M             |
+    """
     areas = {area for code in population.geography.areas for area in members_of(population.geography, code)}
     return small_frame(spark, sorted(areas), "area_type string, area_code string, area_name string")
 
 
 def memberships(spark: SparkSession, population: Population) -> DataFrame:
     """One row for each sub-ICB location of the version: ``location``, and ``areas``, a list of the areas below England in which
-    it counts."""
+    it counts.
+
+    | location | areas (area_type, area_code)                |
+    |----------|---------------------------------------------|
+    | 15E      | [(region, Y60), (icb, QHL), (sub_icb, 15E)] |
+    | 15M      | [(region, Y60), (icb, QJ2), (sub_icb, 15M)] |
+    | 99A      | [(region, Y62), (icb, QYG), (sub_icb, 99A)] |
+    """
     rows = [
         (
             code,

@@ -26,8 +26,8 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
     - ``opportunity`` is a number of records: Σ max(0, rate − P25) × population / 100,000 over areas. It is NULL with the
       status ``not_calculated`` where all areas together have fewer events than ``min_national_events`` (decision 16).
 
-    Percentiles, N-fold and opportunity are NULL where an area of the type has no population, because the other areas do not make up the whole. A type
-    with only one area has no row.
+    Percentiles, N-fold and opportunity are NULL where an area of the type has no population, because the other areas do not make
+    up the whole. A type with only one area has no row.
     """
     below = rates.where(F.col("area_type").isin(*AREA_TYPES))
     has_rate = F.col("standardised_rate").isNotNull()

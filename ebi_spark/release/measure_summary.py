@@ -44,7 +44,14 @@ def code_use(
     ``definitions``: ``revision`` and ``reading`` by policy and year. ``required``: the codes that the policy requires as primary
     diagnosis. The other kinds are shown as `any` only, because a record with two codes counts for both. Each primary diagnosis is
     shown if it has enough records. The rest of the ``required`` codes are shown together as `required`, and the rest of all others
-    as `other`. So no row says that a rare code was recorded.
+    as `other`. So no row says that a rare code was recorded. Under a rule that suppresses 1 to 7 and rounds to 5, with M545 required:
+
+    | kind              | code | records | of_records | → class | records | of_records | status |
+    |-------------------|------|---------|------------|---------|---------|------------|--------|
+    | non_dominant      | any  | 23      | 400        | any     | 25      | 400        | ok     |
+    | primary_diagnosis | M545 | 90      | 113        | M545    | 90      | 115        | ok     |
+    | primary_diagnosis | M511 | 20      | 113        | other   | 25      | 115        | ok     |
+    | primary_diagnosis | M543 | 3       | 113        |         |         |            |        |
     """
     groups: dict[tuple[str, str, str], dict[str, Row]] = defaultdict(dict)
     for row in counted:
@@ -127,7 +134,13 @@ def equality(rated: Sequence[Row], earlier: Earlier, rule: Thresholds) -> list[R
 
     A rate is rounded to a multiple of at least the rate of 5 records, and its limits outwards. A group of fewer than 10 records has
     no rate. The slope index (class ``slope_index``) is shown if no fifth is withheld and each has a rate. Nothing is shown if a kept
-    release has a period of another length that overlaps with this one.
+    release has a period of another length that overlaps with this one. Under a rule that suppresses 1 to 7 and rounds to 5:
+
+    | group   | activity | rate  | → class | records | of_records | value | status   |
+    |---------|----------|-------|---------|---------|------------|-------|----------|
+    | 1       | 112      | 12.34 | 1       | 110     | 210        | 12.0  | ok       |
+    | 2       | 95       | 9.87  | 2       | None    | None       | None  | withheld |
+    | unknown | 3        | None  | unknown | None    | None       | None  | withheld |
     """
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rated:
@@ -211,6 +224,13 @@ def linked(
     Both are withheld in four cases. Few of the flagged records, or of the others, have what is counted, or few do not have it. A kept
     release withholds them. A kept release has other years, and one of these four numbers differs too little from this one. Or the
     policy and measure are in ``withheld``, because they are sums of yearly figures that are withheld.
+
+    | year    | group   | records | counted | → class | period           | records | of_records | value |
+    |---------|---------|---------|---------|---------|------------------|---------|------------|-------|
+    | 2021-22 | all     | 40      | 25      | all     | 2021-22..2022-23 | 60      | 90         | 0.667 |
+    | 2021-22 | flagged | 15      | 9       | flagged | 2021-22..2022-23 | 20      | 30         | 0.667 |
+    | 2022-23 | all     | 50      | 35      |         |                  |         |            |       |
+    | 2022-23 | flagged | 15      | 11      |         |                  |         |            |       |
     """
     tables: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in measured:

@@ -30,7 +30,14 @@ def published_activity_months(
 ) -> DataFrame:
     """``gold/activity_month`` with the columns ``provisional`` and ``pandemic``.
 
-    All figures are national and are therefore published unchanged.
+    All figures are national and are therefore published unchanged. A row without a month has neither mark. Here two months are
+    provisional, and the latest month with records is March 2024:
+
+    | month      | activity | → provisional | pandemic |
+    |------------|----------|---------------|----------|
+    | 2020-04-01 | 3        | false         | true     |
+    | 2024-01-01 | 30       | false         | false    |
+    | 2024-02-01 | 21       | true          | false    |
     """
     latest = F.broadcast(_latest(months, policies))
     return activity.join(latest, "policy_id", "left").withColumns(

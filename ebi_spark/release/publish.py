@@ -407,7 +407,8 @@ def roll_back(lake: Lake, release_id: str) -> None:
 
 
 def report_tables(lake: Lake, release_id: str) -> dict[str, pd.DataFrame]:
-    """The published tables of a release by name. They are national and area figures, never records."""
+    """The published tables of a release by name, with all their columns. They are national and area figures, never records. A
+    table that the lake does not have is left out."""
     return {table.name: lake.frame(table, {"release_id": [release_id]}) for table in PUBLISHED if lake.exists(table)}
 
 

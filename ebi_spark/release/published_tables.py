@@ -28,7 +28,14 @@ _REVISION_YEAR = ("policy_id", "revision", "financial_year")
 
 
 def default_readings(policies: DataFrame) -> DataFrame:
-    """One row for each policy, with its default reading: ``policy_id``, ``reading``."""
+    """One row for each policy, with its default reading: ``policy_id``, ``reading``.
+
+    | policy_id | revision | reading      | is_default_reading | → policy_id | reading     |
+    |-----------|----------|--------------|--------------------|-------------|-------------|
+    | P         | 2021-04  | as_published | false              | P           | as_intended |
+    | P         | 2021-04  | as_intended  | true               |             |             |
+    | P         | 2023-04  | as_intended  | true               |             |             |
+    """
     return policies.where("is_default_reading").select("policy_id", "reading").distinct()
 
 
@@ -62,6 +69,12 @@ def suppressed_local_rates(rates: DataFrame, policies: DataFrame, rule_name: str
 
     This is for rules with secondary suppression. The same patients are already counted under the national policy, and
     suppressed counts could be calculated from two tables about one area.
+
+    | policy_id | boards | area_type | area_code | activity | → activity | status             |
+    |-----------|--------|-----------|-----------|----------|------------|--------------------|
+    | L         | [QJ2]  | icb       | QJ2       | 40       | NULL       | withheld_secondary |
+    | L         | [QJ2]  | provider  | RX1       | 22       | no row     |                    |
+    | P         | NULL   | icb       | QJ2       | 90       | no row     |                    |
     """
     local = policies.where("boards IS NOT NULL")
     areas = in_published_periods(rates.where("area_type IN ('icb', 'sub_icb')"), local)
@@ -83,6 +96,12 @@ def published_rates(rates: DataFrame, policies: DataFrame, rule_name: str, rule:
 
     England has all readings and periods. Below England only rows of :func:`in_published_periods` are published, so that
     readers cannot compare two overlapping figures of one area.
+
+    | area_type | reading      | activity | default reading | → activity |
+    |-----------|--------------|----------|-----------------|------------|
+    | england   | as_published | 1,003    | as_intended     | 1,003      |
+    | icb       | as_published | 23       | as_intended     | no row     |
+    | icb       | as_intended  | 28       | as_intended     | 30         |
     """
     areas = in_published_periods(rates.where("area_type <> 'england'"), policies)
     return control_rates(rates.where("area_type = 'england'").unionByName(areas), rule_name, rule)
@@ -126,6 +145,12 @@ def suppressed_rates(rates: DataFrame, controlled: SuppressedCounts, rule_name: 
     published expected events × England's published standardised rate. Its limits hold for every true count, expected value
     and national rate that would be published as these. England's rows keep their counts; their standardised rates and limits
     are rounded.
+
+    | area_type | activity | expected | → activity | standardised_rate            | status         |
+    |-----------|----------|----------|------------|------------------------------|----------------|
+    | england   | 1,003    | 1,003    | 1,003      | 10.0                         | ok             |
+    | icb       | 23       | 20       | 25         | 12.5 (25 divided by 20 × 10) | ok             |
+    | icb       | 4        | 16       | NULL       | NULL                         | withheld_small |
     """
     rates = _with_listed_providers(rates, controlled)
     published = ("activity", "in_scope", "status", "expected")
@@ -211,7 +236,8 @@ def with_provider_names(rates: DataFrame, names: Mapping[str, str]) -> DataFrame
 def variation_from_counts(
     variation: DataFrame, controlled: SuppressedCounts, rule_name: str, rule: dict[str, Any], min_national_events: int
 ) -> DataFrame:
-    """Variation between areas of each policy's default reading, calculated from published figures only."""
+    """Variation between areas of each policy's default reading, calculated from published figures only
+    (:func:`~ebi_spark.release.suppressed_tables.suppressed_variation` has an example)."""
     measured = suppressed_variation(controlled.counts, rule, min_national_events)
     names = [name for name in VARIATION.names() if name in measured.columns]
     integers = ("areas", "areas_with_activity", "period_years")
@@ -356,7 +382,8 @@ def round_quality_measures(measures: DataFrame, is_total: Column) -> DataFrame:
 
     A measure is suppressed if it counts fewer than half of :data:`QUALITY_STEP` records, or if fewer than half of that are not
     in it (``quarantined:`` measures are not part of ``of_records``, so only the first applies to them). Other measures are
-    rounded to the nearest multiple. So neither a release nor the difference between two releases reveals a count that a disclosure rule suppresses: a changed value only reveals that a count is near 50, 150, …
+    rounded to the nearest multiple. So neither a release nor the difference between two releases reveals a count that a
+    disclosure rule suppresses: a changed value only reveals that a count is near 50, 150, …
 
     | measure  | records | of_records | → records | status             |
     |----------|---------|------------|-----------|--------------------|

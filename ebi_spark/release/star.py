@@ -39,7 +39,13 @@ def star_rows(
     """The rows of each of the five tables: the rates, and the four tables that describe their keys.
 
     ``rates`` has the release's rows of ``published/rate``, ``policies`` those of ``published/policy``. ``rule`` is the disclosure
-    rule. Its rounding says from which counts a published count may have been rounded.
+    rule. Its rounding says from which counts a published count may have been rounded. A suppressed figure is None.
+
+    | policy_id | reading      | default reading | area_type | area_code | → policy_key | area_key          |
+    |-----------|--------------|-----------------|-----------|-----------|--------------|-------------------|
+    | P         | as_intended  | as_intended     | england   | E92000001 | P@2021-04    | england/E92000001 |
+    | P         | as_intended  | as_intended     | icb       | QJ2       | P@2021-04    | icb/QJ2           |
+    | P         | as_published | as_intended     | england   | E92000001 | no row       |                   |
     """
     listed = list(policies)
     default = {(row["policy_id"], row["revision"]): row for row in listed if row["is_default_reading"]}

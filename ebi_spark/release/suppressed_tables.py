@@ -360,7 +360,13 @@ def suppressed_variation(areas: pd.DataFrame, rule: dict[str, Any], min_national
 
     ``areas`` has rows with ``activity`` as published (missing where suppressed), ``status``, ``population``, ``expected`` events,
     and England's ``national_rate`` and ``national_events``. A figure is given only where it is the same for all possible values of
-    the suppressed cells, so that it reveals nothing about them.
+    the suppressed cells, so that it reveals nothing about them. For three boards, two of which have rates of 10 and 20:
+
+    | third board        | → areas | areas_with_activity | p10  | p50  | p90  | n_fold | status             |
+    |--------------------|---------|---------------------|------|------|------|--------|--------------------|
+    | a rate of 30       | 3       | 3                   | 12.0 | 20.0 | 28.0 | 2.3    | ok                 |
+    | withheld_small     | 3       | 3                   | None | 10.0 | 18.0 | None   | withheld_secondary |
+    | withheld_secondary | 3       | None                | None | None | None | None   | withheld_secondary |
     """
     rows = []
     chosen = areas[areas["area_type"].isin(AREA_TYPES)]

@@ -290,7 +290,14 @@ def _reading(row: Any) -> PolicyReading:
 
 def compare_tables(stage: str, table: Table, recorded: DataFrame, again: DataFrame) -> Comparison:
     """Compare both sides in one pass. Rows are grouped by everything but floating-point numbers: each group must have
-    the same number of rows on both sides, with the same numbers apart from their last digits."""
+    the same number of rows on both sides, with the same numbers apart from their last digits.
+
+    | row of area | recorded rate | rate again | → counts as differing |
+    |-------------|---------------|------------|-----------------------|
+    | 15E         | 1.5           | 1.5        | 0                     |
+    | 15M         | 2.0           | 2.1        | 1                     |
+    | 15N         | (no row)      | 3.0        | 1                     |
+    """
     names = [name for name, _, _ in table.fields() if name not in NOT_COMPARED]
     kinds = {name: kind for name, kind, _ in table.fields()}
     numbers = [name for name in names if kinds[name] == "double"]

@@ -56,7 +56,15 @@ def operations(spells: DataFrame, first_day: date, seed: int) -> DataFrame:
     """A row for each fusion, with the class that the register makes.
 
     ``spells`` as :func:`ebi_spark.synthetic.truth.spells` gives them. Columns: ``row``, ``person_number``,
-    ``admission_day``, ``board`` of the patient's home, ``emergency``, ``kind`` (of entries; NULL for none) and ``true_class``.
+    ``admission_day`` (days since 1970), ``board`` of the patient's home, ``emergency``, ``kind`` (the number of a kind of entries;
+    NULL if the patient has several fusions or the board has no register) and ``true_class``. ``first_day``: the first day that the
+    registers cover.
+
+    | board | admitted on | kind         | → true_class |
+    |-------|-------------|--------------|--------------|
+    | QOP   | 2024-05-01  | 8 (declined) | declined     |
+    | QJ2   | 2024-05-01  | 8 (declined) | not_required |
+    | QHL   | 2024-05-01  | NULL         | cannot_link  |
     """
     fusions = spells.where("fusion")
     boards = small_frame(
@@ -90,7 +98,15 @@ def operations(spells: DataFrame, first_day: date, seed: int) -> DataFrame:
 
 
 def entries(made: DataFrame, seed: int) -> DataFrame:
-    """The rows of the register, from :func:`operations`."""
+    """The rows of the register, from :func:`operations`: none, one or two for each operation. ``decided_on`` and ``valid_to`` are
+    NULL where the entry has no such day.
+
+    | row | admitted on | kind            | → approval_id | requested_on | decided_on | decision |
+    |-----|-------------|-----------------|---------------|--------------|------------|----------|
+    | 7   | 2022-01-08  | 3 (two entries) | A7-0          | 2021-03-14   | 2021-05-03 | declined |
+    |     |             |                 | A7-1          | 2021-09-10   | 2021-10-20 | approved |
+    | 8   | 2022-01-08  | 13 (no entry)   | no row        |              |            |          |
+    """
     rows = [(number, part, *entry) for number, (_, listed) in enumerate(_KINDS) for part, entry in enumerate(listed)]
     kinds = small_frame(made.sparkSession, rows, _COLUMNS)
 

@@ -23,6 +23,12 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
 
     In a spell that includes 1 April, an early episode can be in the file of the year before. A spell of the first year can
     therefore lack an episode, because the file before was not generated.
+
+    | spell: first day, stay, episodes | → EPIORDER | EPISTART   | EPIEND     | DISDATE    |
+    |----------------------------------|------------|------------|------------|------------|
+    | 2021-05-01, 6 days, 2            | 1          | 2021-05-01 | 2021-05-04 | 1801-01-01 |
+    |                                  | 2          | 2021-05-04 | 2021-05-07 | 2021-05-07 |
+    | 2021-06-01, 0 days, 1            | 1          | 2021-06-01 | 2021-06-01 | 2021-06-01 |
     """
     frame = truth.spells(plan.rows(spark), plan, tables, seed)
     frame = frame.withColumn("episode", F.explode(F.sequence(F.lit(1), F.col("episodes"))))
@@ -96,7 +102,7 @@ def apc(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFram
 
 
 def op(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """A row for each appointment. Some rows come twice."""
+    """A row for each appointment. Some rows come twice: identical, or with ``ATTENDED`` 7 and ``FIRSTATT`` 4 the second time."""
     draws = Draws(seed, F.col("row") * 2 + 1)
     frame = truth.attendances(_with_duplicates(plan.rows(spark), draws), plan, tables, seed)
     frame = frame.withColumns({"file": F.col("year"), "file_start": F.col("start")})

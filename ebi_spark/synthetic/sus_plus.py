@@ -15,7 +15,8 @@ _EPISODES = range(1, truth.MOST_EPISODES + 1)
 
 
 def admitted(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """The spells with the codes of all their episodes. :func:`apcs` and :func:`apcs_der` are made from it."""
+    """The spells with the codes of all their episodes: one row for each spell, with ``diagnoses_1`` and so on up to ``marked_3``
+    (:func:`~ebi_spark.synthetic.truth.with_codes`). :func:`apcs` and :func:`apcs_der` are made from it."""
     frame = truth.spells(plan.rows(spark), plan, tables, seed)
     for episode in _EPISODES:
         frame = truth.with_codes(frame, tables, seed, F.lit(episode), f"_{episode}")
@@ -23,7 +24,15 @@ def admitted(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> Dat
 
 
 def apcs(admitted_spells: DataFrame, seed: int) -> DataFrame:
-    """``tbl_Data_SEM_APCS``: a row for each spell, with the codes of all episodes in one text. Some rows come twice."""
+    """``tbl_Data_SEM_APCS``: a row for each spell, with the codes of all episodes in one text. Some rows come twice.
+
+    | spell, stay | drawn     | → APCS_Ident | Der_Spell_LoS |
+    |-------------|-----------|--------------|---------------|
+    | a, 4 days   | duplicate | key of a     | 4             |
+    |             |           | key of a     | 4             |
+    | b, 4 days   | conflict  | key of b     | 4             |
+    |             |           | key of b     | 5             |
+    """
     draws = Draws(seed, F.col("row") * 2)
     frame = _with_copies(admitted_spells, draws, "apcs")
     activity = F.when(F.col("undischarged"), F.col("admission_day")).otherwise(F.col("discharge_day"))
@@ -55,7 +64,16 @@ def apcs(admitted_spells: DataFrame, seed: int) -> DataFrame:
 
 
 def apcs_der(admitted_spells: DataFrame, seed: int) -> DataFrame:
-    """``tbl_Data_SEM_APCS_Der``: a row for each spell. A few rows are missing, come twice, or belong to no spell."""
+    """``tbl_Data_SEM_APCS_Der``: a row for each spell. A few rows are missing, come twice, or belong to no spell.
+
+    | spell (``row``) | drawn    | → APCS_Ident | Spell_Secondary_Diagnosis |
+    |-----------------|----------|--------------|---------------------------|
+    | a (1)           | missing  | no row       |                           |
+    | b (2)           | conflict | key of b     | second diagnosis of b     |
+    |                 |          | key of b     | Z999                      |
+    | c (3)           | stray    | key of c     | second diagnosis of c     |
+    |                 |          | 900000000003 | second diagnosis of c     |
+    """
     draws = Draws(seed, F.col("row") * 2)
     present = admitted_spells.where(~draws.chance("der_missing", shares.DER_MISSING))
     frame = _with_copies(present, draws, "apcs_der", stray=shares.DER_STRAY)
@@ -77,7 +95,8 @@ def apcs_der(admitted_spells: DataFrame, seed: int) -> DataFrame:
 
 
 def opa(spark: SparkSession, plan: Plan, tables: Lookups, seed: int) -> DataFrame:
-    """``tbl_Data_SEM_OPA``: a row for each appointment. Some rows come twice."""
+    """``tbl_Data_SEM_OPA``: a row for each appointment. Some rows come twice: identical, or with ``Attendance_Status`` 7 and
+    ``First_Attendance`` 4 the second time."""
     draws = Draws(seed, F.col("row") * 2 + 1)
     frame = truth.attendances(_with_copies(plan.rows(spark), draws, "opa"), plan, tables, seed)
     conflict = F.col("copy") == _CONFLICT

@@ -46,7 +46,14 @@ class Plan:
         return [f"{start}-{(start + 1) % 100:02d}" for start in self.starts]
 
     def rows(self, spark: SparkSession) -> DataFrame:
-        """``row``, a number from 0, and ``year``, its position in ``starts``. Each partition has rows of one year."""
+        """``row``, a number from 0, and ``year``, its position in ``starts``. Each partition has rows of one year.
+
+        | starts     | total | → row | year |
+        |------------|-------|-------|------|
+        | 2021, 2022 | 3     | 0     | 0    |
+        |            |       | 1     | 0    |
+        |            |       | 2     | 1    |
+        """
         years = len(self.starts)
         numbers = spark.range(0, self.rows_per_year * years, 1, years * self.files).withColumnRenamed("id", "row")
         year = F.floor(F.col("row") / self.rows_per_year).cast("int")

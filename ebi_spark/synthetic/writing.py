@@ -32,8 +32,9 @@ def files_for(rows: int) -> int:
 def write_table(frame: DataFrame, folder: Path, outputs: dict[int, OutputFile], *, one_file: bool) -> int:
     """Write a frame to a file (or several) for each number in its column ``file``. Returns the number of rows written.
 
-    One Spark job writes all years that share a format and delimiter. The header rows, which differ between files, are added
-    afterwards.
+    ``outputs``: what each number's file is like; rows of other numbers are not written. ``one_file``: a CSV file is never split.
+    NULL is written as nothing. One Spark job writes all years that share a format and delimiter. The header rows, which differ
+    between files, are added afterwards.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = 0
