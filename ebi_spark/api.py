@@ -457,7 +457,8 @@ def activity_change(
 
     Returns one row for each factor, the revision and both totals, with the columns of ``gold/activity_change`` without ``run_id``
     (docs/monitoring-changes.md). The parts add up to the difference of the totals. ``value_from`` and ``value_to`` are null for
-    the revision and totals. **The figures are restricted**: they are made from ``gold/activity_count``, and small numbers are not suppressed.
+    the revision and totals. **The figures are restricted**: they are made from ``gold/activity_count``, and small numbers are not
+    suppressed.
 
     Raises an ``InputError`` if the lake has no counts of the policy, area or year, or if the periods have a year in common. A lake
     in a folder needs no Spark session; one at a URL or in a catalogue needs an active one.

@@ -41,7 +41,8 @@ def special_kind(mode: int) -> str | None:
 
 
 def read_rows(path: Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
-    """The rows of a small CSV file as dictionaries by column name.
+    """The rows of a small CSV file as dictionaries by column name. Every value is text, and an empty cell is an empty text. A cell
+    that is missing at the end of a line is None.
 
     Raises an :class:`InputError` if the file cannot be read, or if ``required`` columns are named and one is missing.
     """

@@ -1,8 +1,8 @@
 """Operations matched with a register of approvals: one class for each operation.
 
 An *operation* is a record in scope of a policy, on its operation date. An *entry* is a row of the register: a request for one
-person, for a policy or for procedures. A *regime* says what a board asked for on a day. Register and regimes are small, and operations
-are the records in scope, so nothing here reads the records of silver.
+person, for a policy or for procedures. A *regime* says what a board asked for on a day. Register and regimes are small, and
+operations are the records in scope, so nothing here reads the records of silver.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def match_approvals(operations: DataFrame, register: DataFrame, regimes: DataFra
         "regime",
         "match_class",
         "reason",
-        _behind("ids").alias("approval_ids"),
+        _based_on("ids").alias("approval_ids"),
         _days_from_decision().alias("days_from_decision"),
         "other_policy_approvals",
     )
@@ -217,7 +217,7 @@ def _reason() -> Column:
 
 
 # The role of the entries on which each class is based. The other classes list all entries of the person and policy.
-_BEHIND = {
+_BASED_ON = {
     "ambiguous": _VALID,
     "approved_in_time": _VALID,
     "criteria_confirmed": _VALID,
@@ -229,11 +229,11 @@ _BEHIND = {
 }
 
 
-def _behind(what: str) -> Column:
+def _based_on(what: str) -> Column:
     return F.coalesce(
         _first(
-            {name: F.col("match_class") == name for name in _BEHIND},
-            {name: F.col(f"_{what}_{role}") for name, role in _BEHIND.items()},
+            {name: F.col("match_class") == name for name in _BASED_ON},
+            {name: F.col(f"_{what}_{role}") for name, role in _BASED_ON.items()},
         ),
         F.col(f"_{what}_own"),
     )
@@ -241,9 +241,9 @@ def _behind(what: str) -> Column:
 
 def _days_from_decision() -> Column:
     """Days from the decision to the operation, where the class is based on one entry."""
-    one = {name: (F.col("match_class") == name) & (F.col(f"_number_{role}") == 1) for name, role in _BEHIND.items()}
+    one = {name: (F.col("match_class") == name) & (F.col(f"_number_{role}") == 1) for name, role in _BASED_ON.items()}
     return F.date_diff(
-        "operation_date", _first(one, {name: F.col(f"_decided_{role}") for name, role in _BEHIND.items()})
+        "operation_date", _first(one, {name: F.col(f"_decided_{role}") for name, role in _BASED_ON.items()})
     )
 
 

@@ -259,7 +259,8 @@ def _in_scope(lake: Lake, keys: Iterable[Key], sample: Mapping[Key, Mapping[str,
 
 
 def check_estimate(lake: LocalLake, policy_id: str, audit_id: str | None, precision: float) -> None:
-    """Raise an :class:`InputError` if no sample was drawn for the policy, if it has no such audit, or if the precision is not one."""
+    """Raise an :class:`InputError` if no sample was drawn for the policy, if the policy has no such audit, or if ``precision`` is not
+    between 0 and 0.5."""
     if not 0 < precision < 0.5:
         raise InputError(f"--precision {precision}: it must be between 0 and 0.5", remedy="give one such as 0.05")
     there = lake.exists(AUDIT_SAMPLE)

@@ -42,7 +42,13 @@ def allocate(records: Mapping[Cell, int], size: int, cap: int | None = None) -> 
     Every cell gets two places, or one if it has one record. Of the remaining places the flagged records get half, and the
     other strata get the rest in proportion to their records. Within a stratum each place goes to the cell with the lowest share
     drawn. Places that a stratum cannot fill go to the others. Raises :class:`InputError` if ``size`` or ``cap`` is too small for
-    the places that every cell gets first, and names the smallest that is enough.
+    the places that every cell gets first, and names the smallest that is enough. For a ``size`` of 9:
+
+    | stratum | provider | records | → drawn |
+    |---------|----------|---------|---------|
+    | flagged | RX1      | 8       | 4       |
+    | flagged | RX2      | 1       | 1       |
+    | rest    | RX1      | 40      | 4       |
     """
     cells = {cell: number for cell, number in sorted(records.items()) if number > 0}
     if not cells:

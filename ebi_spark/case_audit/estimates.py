@@ -74,7 +74,14 @@ class Estimate:
 
 
 def drawn_records(sample: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> list[Drawn]:
-    """The drawn records from rows of ``gold/audit_sample`` and ``gold/audit_result`` of one audit."""
+    """The drawn records from rows of ``gold/audit_sample`` and ``gold/audit_result`` of one audit.
+
+    | record_id | its results: reader, clause_id, found         | → returned | answers           |
+    |-----------|-----------------------------------------------|------------|-------------------|
+    | 1         | first, verdict, yes; adjudicated, verdict, no | True       | {verdict: no}     |
+    | 2         | first, notes_found, no                        | True       | {notes_found: no} |
+    | 3         | none                                          | False      | {}                |
+    """
     found: dict[Key, dict[str, dict[str, str]]] = {}
     for row in results:
         key = tuple(row[name] for name in RECORD_KEY)

@@ -109,7 +109,8 @@ def metrics(release: ReleaseData) -> list[dict[str, Any]]:
 
 
 def metadata(release: ReleaseData) -> list[dict[str, Any]]:
-    """One row for each policy and measure that has a metric."""
+    """One row for each policy and measure that has a metric: what it measures, for whom and from what. None where CML's field does
+    not apply."""
     used = {row["metric_id"] for row in metrics(release)}
     found = []
     for policy_id, policy in release.policies.items():
@@ -154,7 +155,8 @@ def metadata(release: ReleaseData) -> list[dict[str, Any]]:
 
 
 def sources(release: ReleaseData) -> list[dict[str, Any]]:
-    """One row for each data set that a metric is made from."""
+    """One row for each data set that a metric is made from, with the first and last month of the release and its time. Empty if the
+    release has no complete month."""
     months = [row["month"] for row in _months(release)]
     if not months:
         return []

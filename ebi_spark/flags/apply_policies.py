@@ -185,7 +185,8 @@ class _Tests:
         return {name: number for number, name in enumerate(self.clauses)}
 
     def bits(self, clause: Clause) -> tuple[int, int]:
-        """The bits of a clause: one mask for *false keeps a record from being flagged*, one for *undecided does so too*."""
+        """Two masks for a clause. The first has the bit of its test: a record on which the test is false is not flagged. The second
+        has the same bit if a record on which the test is undecided is not flagged either, otherwise none."""
         bit = 1 << _place(self.numbers[_test_key(clause)])
         return bit, bit if clause.missing == "fails" else 0
 

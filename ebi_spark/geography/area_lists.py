@@ -21,8 +21,11 @@ Place = tuple[str, str]  # kind of area, and its NHS code (for England the ONS c
 
 @dataclass(frozen=True)
 class ListedArea:
-    """An area and the area that it is a part of. It has this ONS code (a sub-ICB location: this name and board) from ``since`` until
-    the day before ``until``. ``since`` is None if the shipped tables do not say; ``until`` is None if they do not, or if it is valid."""
+    """An area and the area that it is a part of.
+
+    ``since`` (inclusive) and ``until`` (exclusive): the days on which it has this ONS code; for a sub-ICB location, this name and
+    board. ``since`` is None if the shipped tables do not say; ``until`` is None if they do not, or if the area still has it.
+    """
 
     name: str
     parent: Place | None

@@ -42,6 +42,8 @@ def outcomes_after(operations: DataFrame, linked_spells: DataFrame, data_end: da
     - If the person is not known, or the record of the operation is not among the linked spells, all are NULL except a death in
       the record of the operation itself.
 
+    Three operations of 4 March 2024:
+
     | spell_end  | next spell                         | → readmitted_after | further_fusion_after |
     |------------|------------------------------------|--------------------|----------------------|
     | 2024-03-09 | 2024-04-08, emergency              | 30                 | NULL                 |

@@ -17,8 +17,8 @@ def step_reached(step_rows: DataFrame, levels: DataFrame) -> DataFrame:
     """One row for each operation: ``algorithm_step``, the last step of the algorithm that the data show, and
     ``missing_to_decide``.
 
-    ``step_rows`` has rows of ``gold/pathway_step``, ``levels`` the operations with their ``levels``. ``missing_to_decide`` lists steps that
-    cannot be seen: those that decide the step reached, the steps before it and the next one.
+    ``step_rows`` has rows of ``gold/pathway_step``, ``levels`` the operations with their ``levels``. ``missing_to_decide`` lists the
+    steps of care that cannot be seen and that decide the step reached, the steps before it or the next one.
 
     | seen                                                   | → algorithm_step  |
     |--------------------------------------------------------|-------------------|

@@ -55,7 +55,8 @@ def provider_months(records: DataFrame) -> DataFrame:
 
 
 def completeness(counts: DataFrame, marked: MarkedMonths) -> DataFrame:
-    """The rows of ``gold/provider_month`` except ``run_id``, from the rows of :func:`provider_months` for all years.
+    """The rows of ``gold/provider_month`` except ``run_id``, from the rows of :func:`provider_months` for all years. Three months
+    of a provider that has 100 records in each of the other months of the year:
 
     | provider_code | month      | records | → typical_month | share_of_typical | low   |
     |---------------|------------|---------|-----------------|------------------|-------|

@@ -57,7 +57,8 @@ def over_dispersion(observed: Sequence[float], expected: Sequence[float], tail: 
     """Spiegelhalter's multiplicative factor φ: how much more areas vary than chance alone would explain (φ = 1).
 
     φ = Σ z²/I over I areas, z = 2(√O − √E). The lowest and the highest share ``tail`` of the z are winsorised (set to that
-    percentile), so that a few outliers do not widen the limits until they lie within them. Returns 1 without areas. Spiegelhalter, Quality and Safety in Health Care 14 (2005) 347–351.
+    percentile), so that a few outliers do not widen the limits until they lie within them. Returns 1 without areas.
+    Spiegelhalter, Quality and Safety in Health Care 14 (2005) 347–351.
     """
     z = 2 * (np.sqrt(np.asarray(observed, float)) - np.sqrt(np.asarray(expected, float)))
     if not len(z):

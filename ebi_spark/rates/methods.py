@@ -53,8 +53,8 @@ def repeated_variance(person_sum: Column) -> Column:
     ``person_sum`` (c) is what one person adds to the sum. For a count of events, c is the person's number of events f, and
     V = Σ f²·V_f, where V_f is the number of people with f events (each a Poisson count). For a directly standardised rate, c
     is Σ w·f/n over the strata of the person's events (over pooled years these can be several), so that
-    V = Σ(w²·Σf²·V_f/n²)/(Σw)² where nobody changes stratum. If nobody has two events, V is the plain variance. OHID, Technical guide: confidence intervals (2018);
-    Carriere and Roos, Statistics in Medicine 16 (1997) 57–69.
+    V = Σ(w²·Σf²·V_f/n²)/(Σw)² where nobody changes stratum. If nobody has two events, V is the plain variance. OHID, Technical
+    guide: confidence intervals (2018); Carriere and Roos, Statistics in Medicine 16 (1997) 57–69.
     """
     return F.sum(person_sum * person_sum)
 

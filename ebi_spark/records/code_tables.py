@@ -19,7 +19,7 @@ from ebi_spark.sources.layouts import layouts
 
 
 def clean_codes(rows: DataFrame) -> DataFrame:
-    """Rows of a long table with their values cleaned, each with ``cleaned``: what that changed. A table of diagnoses has no date."""
+    """Rows of a long table with their values cleaned; ``cleaned`` lists what that changed. Diagnoses have no date."""
     return clean(rows, {name: kind for name, kind in CODE_TABLE_KINDS.items() if name in rows.columns})
 
 

@@ -52,8 +52,8 @@ class FileFormat:
     """The format of a group of files: kind, columns in order and, for CSV, delimiter and header row.
 
     CSV column names are in upper case, so that files that differ only in case are one group. Parquet files of one group
-    also have the same types. Text files of one group either all may have lines to check again after parsing, or none
-    has.
+    also have the same types. In a group of text files, either each of them may have lines that have to be checked again after
+    parsing, or none has such lines.
     """
 
     format: str

@@ -1,5 +1,4 @@
-"""Whose column names are whose, from ``conf/platforms.yml``: which platform the columns of a file fit best. Reading does not depend
-on it."""
+"""Which platform a file looks like by its column names (``conf/platforms.yml``). Reading the file does not depend on it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,8 +11,8 @@ from ebi_spark.config.source_tables import ROLES
 
 @dataclass(frozen=True)
 class Platform:
-    """A platform with a copy of SUS+ or HES. ``names``: by source table and our column, the names that it has where platforms
-    differ. ``tables``: where it has each source table."""
+    """A platform with a copy of SUS+ or HES. ``names``: by source table and our column, the names that this platform uses where
+    platforms use different ones. ``tables``: where it has each source table."""
 
     title: str
     system: str
@@ -50,8 +49,8 @@ def best_fit(role: str, columns: Iterable[str]) -> list[Platform]:
     """The platforms that a file of one source table fits best by its columns; several if it fits them equally, and none if no
     column tells one platform from another.
 
-    A name counts for each platform that has it. A platform that lacks a name that others have does not fit a file with it as
-    well as they do, so the most names decide.
+    A name in the file counts for each platform that uses it, and the platform with the most names fits best. So a platform that
+    lacks one of the names fits less well than those that use all of them.
     """
     of_system = [item for item in platforms() if role in ROLES[item.system]]
     present = {name.strip().strip("\ufeff").upper() for name in columns}

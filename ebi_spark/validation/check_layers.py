@@ -1,8 +1,8 @@
 """Checks every table of a layer. All must pass before anything is published.
 
-Silver, flags, gold rates and monitoring: each suite in ``expectations/`` states the checks of one table. Spark counts the violations of
-all checks of a layer in one or two queries. Great Expectations then evaluates these counts, on pandas. No patient's value can
-therefore reach its results, log or pages, and a hundred checks do not need a hundred Spark jobs.
+Silver, flags, gold rates and monitoring: each suite in ``expectations/`` states the checks of one table. Spark counts the
+violations of all checks of a layer in one or two queries. Great Expectations then evaluates these counts, on pandas. No patient's
+value can therefore reach its results, log or pages, and a hundred checks do not need a hundred Spark jobs.
 
 Published tables have figures only, a few thousand rows. What Great Expectations can express about one of them is a suite in
 its own format in ``expectations/published/``. It evaluates the rows itself, on pandas. Spark counts the comparisons with other
@@ -74,9 +74,9 @@ def validate_layers(
     Only rows of ``years`` are checked (None: all years). The layer ``published`` needs a ``release_id``: only rows of that
     release are checked, and they are compared with gold as it is now. Other layers must not have one (``ValueError``).
     Tables in ``staged`` are checked as given there, before they are written; ``staged_rows`` are the same rows, if they are
-    already in memory. ``passed``: for a suite, the years in which every row is known to meet its checks of the kind ``row``. The rows of
-    these years are not read for these checks. A check that compares tables may read other rows. Layers are counted in parallel. A page about each
-    layer is written to a folder of its own in ``docs``.
+    already in memory. ``passed``: for a suite, the years in which every row is known to meet its checks of the kind ``row``. The
+    rows of these years are not read for these checks. A check that compares tables may read other rows. Layers are counted in
+    parallel. A page about each layer is written to a folder of its own in ``docs``.
     """
     suites = {layer: [load_suite(name) for name in LAYER_SUITES[layer]] for layer in layers}
     if any((layer == "published") != (release_id is not None) for layer in suites):

@@ -266,7 +266,8 @@ def _placeholders(sql: str) -> list[str]:
 
 
 def _union(parts: list[DataFrame]) -> DataFrame:
-    """All rows of frames with the same columns. Halves are joined to halves: Spark analyses each union as a whole."""
+    """All rows of frames with the same columns. Each half is united first: Spark analyses every union as a whole, so a long chain of
+    unions would be analysed again for each frame."""
     if len(parts) == 1:
         return parts[0]
     middle = len(parts) // 2
