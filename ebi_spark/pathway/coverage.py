@@ -45,7 +45,7 @@ class Coverage(NamedTuple):
 
 def coverage(spells: DataFrame, attendances: DataFrame) -> Coverage:
     """The days that silver covers, in one query over a few narrow columns of each table. Spells count by their discharge,
-    attendances by the appointment."""
+    attendances by the appointment; those without a date cover no day (:func:`stretches` has an example)."""
     names = ("source_system", "dataset", "activity_date")
     ways = ("admission_source", "discharge_destination")
     dated = spells.select(*names, *ways).unionByName(attendances.select(*names), allowMissingColumns=True)

@@ -59,7 +59,15 @@ class AffectedFiles:
 def find_affected_files(
     lake: Lake, tables: list[SourceTable], config: RunConfig, previous: PreviousIngest
 ) -> AffectedFiles | None:
-    """The files affected by what has changed since the ``previous`` ingest; None where all files have to be read."""
+    """The files affected by what has changed since the ``previous`` ingest; None where all files have to be read.
+
+    | file | has changed | years of its rows | keys | → read again                |
+    |------|-------------|-------------------|------|-----------------------------|
+    | a    | yes         | 2021-22           | 1, 2 | yes                         |
+    | b    | no          | 2021-22           | 3    | yes: it has rows of 2021-22 |
+    | c    | no          | 2020-21           | 2, 4 | yes: its key 2 is in a too  |
+    | d    | no          | 2019-20           | 5    | no                          |
+    """
     size_of = {path: state[0] for table in tables for path, state in table.state.items() if state is not None}
     configured = frozenset(path for table in tables for path in table.files)
     changed = frozenset(path for path in size_of if stated_for(path, previous.changed))

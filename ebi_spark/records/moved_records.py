@@ -29,7 +29,14 @@ def emptied_years(
 ) -> dict[str, frozenset[str]]:
     """Years that the lake has from files that the configuration names, and that are not ``present`` in any source file
     now. Each comes with these files, whether they have changed or gone. Only years in ``asked`` (None: all years).
-    Years of files that are not configured are left out."""
+    Years of files that are not configured are left out.
+
+    | in the lake: year, file | file is configured | files have the year now | → emptied      |
+    |-------------------------|--------------------|-------------------------|----------------|
+    | 2019-20, a.csv          | yes                | no                      | 2019-20: a.csv |
+    | 2020-21, a.csv          | yes                | yes                     | no             |
+    | 2018-19, old.csv        | no                 | no                      | no             |
+    """
     parts: list[DataFrame] = []
     for table in (*RECORD_TABLES.values(), QUARANTINE):
         if lake.exists(table):

@@ -134,7 +134,14 @@ def with_status(rows: DataFrame, years: tuple[str, ...] | None) -> DataFrame:
     """``rows`` with ``status``: the status of each classified row under the years asked for (None: all).
 
     Within the requested years, a duplicate or superseded row has the status duplicate even if it could not be used:
-    another row of its key counts instead.
+    another row of its key counts instead. Where only 2021-22 was asked for:
+
+    | financial_year | is_duplicate | reasons          | → status      |
+    |----------------|--------------|------------------|---------------|
+    | 2021-22        | false        | []               | valid         |
+    | 2021-22        | true         | [undischarged]   | duplicate     |
+    | 2020-21        | false        | [undischarged]   | outside_years |
+    | NULL           | false        | [no_usable_date] | quarantined   |
     """
     year = F.col("financial_year")
     outside = year.isNotNull() & ~year.isin(*years) if years else F.lit(False)

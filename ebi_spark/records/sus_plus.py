@@ -26,7 +26,14 @@ def with_ages(rows: DataFrame) -> DataFrame:
 
 def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
     """APCS rows with their status columns, without what comes from APCS_Der. The year is that of the discharge date.
-    See :mod:`ebi_spark.records.row_status`."""
+    See :mod:`ebi_spark.records.row_status`. Three rows of a file without a year column:
+
+    | record_id | discharge_date of the source | → financial_year | reasons          |
+    |-----------|------------------------------|------------------|------------------|
+    | 1         | 2021-05-03                   | 2021-22          | []               |
+    | 2         | (blank)                      | NULL             | [undischarged]   |
+    | 3         | 31/02/2021                   | NULL             | [no_usable_date] |
+    """
     kinds = RECORD_KINDS | CODE_KINDS | SPELL_KINDS
     cleaned = with_ages(clean(rows, kinds, unread=["discharge_date"]))
     cleaned = tidied(cleaned, (*ALTERNATIVES, *SPELL_DETAILS), SPELL_DAYS)
@@ -97,7 +104,15 @@ def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | N
 
 def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
     """Attendances of either system with their year and their reasons. An appointment on a future day of a future year
-    is no error: it waits in quarantine under a reason of its own."""
+    is no error: it waits in quarantine under a reason of its own. On 29 November 2026:
+
+    | appointment_date | year column | → financial_year | reasons              |
+    |------------------|-------------|------------------|----------------------|
+    | 2021-05-03       | NULL        | 2021-22          | []                   |
+    | 2027-01-10       | 2026-27     | 2026-27          | []                   |
+    | 2027-05-03       | 2027-28     | NULL             | [future_appointment] |
+    | NULL             | NULL        | NULL             | [no_usable_date]     |
+    """
     with_years = with_year(cleaned, "appointment_date", window, bare_year)
     corrupt = F.col("corrupt").isNotNull()
     year = F.coalesce("dated_year", "stated_year")
