@@ -1,5 +1,7 @@
-"""The documents agree with the product: cited decisions exist, links lead somewhere, generated pages are current."""
+"""The documents agree with the product: cited decisions exist, links lead somewhere, generated pages are current, examples are right."""
 
+import doctest
+import importlib
 import importlib.util
 import re
 from pathlib import Path
@@ -13,6 +15,12 @@ from ebi_spark.policies.load import load_policies
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("conf/*/README.md")])
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+# Modules with examples that need no session. Those of `api.py` need one: `test_api.py` runs them.
+WITH_EXAMPLES = [
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    for path in sorted((ROOT / "ebi_spark").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8") and path.name != "api.py"
+]
 CITED = re.compile(r"[Dd]ecisions? (\d+)(?: (?:to|and) (\d+))?")
 
 
@@ -35,6 +43,12 @@ def test_every_internal_link_leads_somewhere(page: Path) -> None:
         if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
             broken.append(f"{target}#{anchor}" if anchor else target)
     assert not broken
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_in_docstrings_are_right(module: str) -> None:
+    tried = doctest.testmod(importlib.import_module(module))
+    assert tried.attempted and not tried.failed
 
 
 def test_generated_pages_are_current() -> None:

@@ -87,7 +87,7 @@ def lookup_spans(path: Path, key: str, geography: Geography, remarks: list[str])
 
     | practice_code | sub_icb_code | valid_from, valid_to   | → code | first day  | end (exclusive) | area | day of its code | newest | other |
     |---------------|--------------|------------------------|--------|------------|-----------------|------|-----------------|--------|-------|
-    | A81001        | 15M          | none                   | A81001 | 1900-01-01 | 9999-12-31      | 15M  | 2026-04-01      | 15M    | None  |
+    | A81001        | 15M          | none                   | A81001 | 1900-01-01 | 9999-12-31      | 15M  | the newest      | 15M    | None  |
     | A81002        | 15E          | 2015-04-01, 2022-07-01 | A81002 | 2015-04-01 | 2022-07-01      | 15E  | None            | 15E    | None  |
     | A81003        | 13Q          | none                   | A81003 | 1900-01-01 | 9999-12-31      | None | None            | None   | 13Q   |
     """
