@@ -185,8 +185,10 @@ def bring_up_to_date(context: Context) -> list[str]:
 def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs | None" = None) -> Iterator[Context]:
     """The lake of a configuration, and a session once it is needed. A lake in a folder or at a URL is locked meanwhile. ``inputs``: what was
     already found for this run."""
+    from ebi_spark.lake.catalogue import refuse_without_catalogue
     from ebi_spark.lake.locking import locked
-    from ebi_spark.lake.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
+    from ebi_spark.lake.permissions import prepare_folders, restrict_new_files
+    from ebi_spark.lake.storage import Lake
     from ebi_spark.runs.run_inputs import RunInputs
     from ebi_spark.sources.file_inventory import source_bytes, stored_bytes
     from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
@@ -219,7 +221,7 @@ def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs 
 
 def _scratch(lake: LakeLocation) -> Path | None:
     """Where a local session has its temporary files. A catalogue has no local session."""
-    from ebi_spark.lake.storage import scratch_folder
+    from ebi_spark.lake.permissions import scratch_folder
     from ebi_spark.spark.session import own_scratch
 
     if lake.folder:
@@ -293,7 +295,9 @@ def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> It
     """A session and an existing lake, for commands without a configuration. ``all_records``: the command reads more than a
     few records, so the session is made for as many as the lake has."""
     location = existing_lake(lake)
-    from ebi_spark.lake.storage import Lake, refuse_without_catalogue, restrict_new_files
+    from ebi_spark.lake.catalogue import refuse_without_catalogue
+    from ebi_spark.lake.permissions import restrict_new_files
+    from ebi_spark.lake.storage import Lake
     from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
 
     refuse_local_catalogue(location)

@@ -18,7 +18,8 @@ from calling import COMPILED
 
 import ebi_spark.spark.session as sessions
 from ebi_spark.config.lake_location import LakeLocation
-from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
 from ebi_spark.spark.session import UNCOMPILED, spark_session, with_settings
 
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at

@@ -31,8 +31,9 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.errors import InputError, shown
-from ebi_spark.lake import storage
-from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.lake import permissions
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
 from ebi_spark.own_files import LIST, own_pages, put_pages, refuse_pages, refuse_report, write_whole
 from ebi_spark.policies.load import load_policies
 from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table_parts
@@ -478,7 +479,7 @@ def test_a_folder_that_is_more_than_a_lake_keeps_its_rights(tmp_path: Path) -> N
         for other in (*others, "report.html"):
             (folder / other).touch()
         folder.chmod(0o700)
-        storage._open_to_others(folder / "published" / "rate", folder)
+        permissions.open_to_others(folder / "published" / "rate", folder)
     assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "lake").stat().st_mode & 0o777 != 0o700
 

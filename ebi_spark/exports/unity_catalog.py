@@ -12,7 +12,7 @@ from pyspark.sql.types import StructType
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.exports.metric_view import DIMENSIONS, metric_view_sql
-from ebi_spark.lake.storage import catalogue_name
+from ebi_spark.lake.catalogue import catalogue_name
 from ebi_spark.quoting import sql_name, sql_text
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.schemas import TABLES

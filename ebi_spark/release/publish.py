@@ -22,7 +22,8 @@ from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.geography.lookup_files import read_provider_names
 from ebi_spark.lake.local_tables import LocalLake
-from ebi_spark.lake.storage import Lake, published_mask, run_in_threads
+from ebi_spark.lake.permissions import published_mask
+from ebi_spark.lake.storage import Lake
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import monitoring_tables, monthly_tables, published_tables
@@ -60,6 +61,7 @@ from ebi_spark.tables.published import (
 from ebi_spark.tables.silver import QUARANTINE
 from ebi_spark.tables.star import DIM_STATUS
 from ebi_spark.tables.table import YEAR, Table
+from ebi_spark.threads import run_in_threads
 from ebi_spark.validation.check_layers import validate_layer
 from ebi_spark.validation.result import LayerResult
 
