@@ -5,7 +5,7 @@ import difflib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from ebi_spark.config.lake_location import LakeLocation, lake_location
 from ebi_spark.config.load import load_config
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError, shown
-from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.stages.batches import in_words
 from ebi_spark.stages.run_context import RunContext, StageReport
 from jobs.arguments import stage_parser
@@ -138,6 +137,7 @@ def run_with(
         )
         from ebi_spark.runs.checks_before_start import WARNING, check_before_start, refuse_problems
         from ebi_spark.runs.run_inputs import RunInputs
+        from ebi_spark.stages.upgrade import bring_up_to_date
 
         inputs = RunInputs(config)
         findings = check_before_start(config, arguments.job, inputs)
@@ -161,24 +161,6 @@ def run_with(
                 show_summary(context)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
-
-
-def bring_up_to_date(context: Context) -> list[str]:
-    """Migrate the lake and say what was done. Returns one line for each table.
-
-    Where the migration emptied figures that earlier releases disclosed, the report is drawn again too.
-    """
-    from ebi_spark.runs.state import migrate
-
-    lines: list[str] = context.lake.migrate()
-    lines += migrate(context.lake)
-    for line in lines:
-        context.progress(line)
-    if any(EMPTIED in line for line in lines):
-        from ebi_spark.stages.publish import Publish
-
-        Publish(context).redraw_report()
-    return lines
 
 
 @contextmanager
@@ -291,11 +273,15 @@ def _lake_near(folder: Path) -> Path | None:
 
 
 @contextmanager
-def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> Iterator[Context]:
+def opened_lake(
+    lake: str, console: Console, *, all_records: bool = False, to_write: bool = False, run_id: str = ""
+) -> Iterator[Context]:
     """A session and an existing lake, for commands without a configuration. ``all_records``: the command reads more than a
-    few records, so the session is made for as many as the lake has."""
+    few records, so the session is made for as many as the lake has. ``to_write``: the lake is locked meanwhile. ``run_id``: of the
+    run that writes."""
     location = existing_lake(lake)
     from ebi_spark.lake.catalogue import refuse_without_catalogue
+    from ebi_spark.lake.locking import locked
     from ebi_spark.lake.permissions import restrict_new_files
     from ebi_spark.lake.storage import Lake
     from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
@@ -314,7 +300,12 @@ def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> It
     with spark_session(scratch, data_bytes=size, stores=config.stores) as spark:
         handle_signals()
         refuse_without_catalogue(spark, location)
-        yield Context(config, Lake(spark, location), "", console)
+        existing = Lake(spark, location, run_id)
+        with locked(location.place) if to_write else nullcontext() as lock:
+            if lock:
+                lock.name_java()
+                existing.check_lock = lock.check
+            yield Context(config, existing, "", console)
 
 
 def show_summary(context: Context) -> None:

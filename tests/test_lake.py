@@ -27,7 +27,8 @@ from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 from ebi_spark.lake.new_tables import VERSION_PROPERTY
 from ebi_spark.lake.permissions import prepare_folders
 from ebi_spark.lake.storage import Lake
-from ebi_spark.release.publish import PUBLISHED, remove_old_releases
+from ebi_spark.release.publish import PUBLISHED
+from ebi_spark.release.retention import remove_old_releases
 from ebi_spark.runs.history import RunHistory, new_record
 from ebi_spark.runs.stage_inputs import READS, recorded_inputs
 from ebi_spark.small_frames import small_frame
@@ -429,7 +430,7 @@ def releases(
     spark: SparkSession, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[list[dict[str, Any]]], Lake]:
     """A lake with the manifest rows given, and with rows of R5, which is named in none."""
-    monkeypatch.setattr("ebi_spark.release.publish.PUBLISHED", (RATE,))
+    monkeypatch.setattr("ebi_spark.release.retention.PUBLISHED", (RATE,))
 
     def make(rows: list[dict[str, Any]]) -> Lake:
         lake = Lake(spark, LakeLocation(folder=shutil.copytree(released, tmp_path / "lake")), "test-run")
