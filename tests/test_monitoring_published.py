@@ -26,23 +26,17 @@ from ebi_spark.release.published_activity_change import activity_change
 from ebi_spark.release.published_audit_estimate import audit_estimate, audits_of_england
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY
-from ebi_spark.tables.monitoring import (
+from ebi_spark.tables.monitoring_approvals import APPROVAL_MATCH, APPROVAL_SUMMARY
+from ebi_spark.tables.monitoring_audit import AUDIT_ESTIMATE, AUDIT_SAMPLE, PUBLISHED_AUDIT_ESTIMATE
+from ebi_spark.tables.monitoring_changes import (
     ACTIVITY_CHANGE,
-    APPROVAL_MATCH,
-    APPROVAL_SUMMARY,
-    AUDIT_ESTIMATE,
-    AUDIT_SAMPLE,
     CODE_USE,
     EQUALITY_RATE,
     LINKED_MEASURE,
     MEASURE_SUMMARY,
-    PATHWAY,
-    PATHWAY_INCIDENCE,
-    PATHWAY_STEP,
-    PATHWAY_SUMMARY,
     PUBLISHED_ACTIVITY_CHANGE,
-    PUBLISHED_AUDIT_ESTIMATE,
 )
+from ebi_spark.tables.monitoring_pathway import PATHWAY, PATHWAY_INCIDENCE, PATHWAY_STEP, PATHWAY_SUMMARY
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.table import Table
 from tests.disclosure_attack import narrowed_classes

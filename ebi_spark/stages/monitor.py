@@ -65,21 +65,15 @@ from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.small_frames import kept, small_frame
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION
-from ebi_spark.tables.monitoring import (
-    ACTIVITY_CHANGE,
-    ACTIVITY_COUNT,
+from ebi_spark.tables.monitoring_approvals import (
     APPROVAL_MATCH,
     APPROVAL_UNUSED,
-    CODE_USE,
-    EQUALITY_RATE,
-    LINKED_MEASURE,
-    PATHWAY,
-    PATHWAY_INCIDENCE,
-    PATHWAY_STEP,
     PRIOR_APPROVAL,
     PRIOR_APPROVAL_QUARANTINE,
     REGIME_CHANGE,
 )
+from ebi_spark.tables.monitoring_changes import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE, LINKED_MEASURE
+from ebi_spark.tables.monitoring_pathway import PATHWAY, PATHWAY_INCIDENCE, PATHWAY_STEP
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION, RECORD_TABLES
 from ebi_spark.tables.table import YEAR, Table
 from ebi_spark.threads import run_in_threads
