@@ -173,7 +173,9 @@ def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs 
     from ebi_spark.lake.storage import Lake
     from ebi_spark.runs.run_inputs import RunInputs
     from ebi_spark.sources.file_inventory import source_bytes, stored_bytes
-    from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
+    from ebi_spark.spark.platform import refuse_local_catalogue
+    from ebi_spark.spark.scratch import refuse_scratch
+    from ebi_spark.spark.session import spark_session
 
     refuse_local_catalogue(config.lake)
     restrict_new_files()
@@ -204,7 +206,7 @@ def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs 
 def _scratch(lake: LakeLocation) -> Path | None:
     """Where a local session has its temporary files. A catalogue has no local session."""
     from ebi_spark.lake.permissions import scratch_folder
-    from ebi_spark.spark.session import own_scratch
+    from ebi_spark.spark.scratch import own_scratch
 
     if lake.folder:
         return scratch_folder(lake.folder)
@@ -284,7 +286,9 @@ def opened_lake(
     from ebi_spark.lake.locking import locked
     from ebi_spark.lake.permissions import restrict_new_files
     from ebi_spark.lake.storage import Lake
-    from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
+    from ebi_spark.spark.platform import refuse_local_catalogue
+    from ebi_spark.spark.scratch import refuse_scratch
+    from ebi_spark.spark.session import spark_session
 
     refuse_local_catalogue(location)
     if location.folder:

@@ -40,6 +40,7 @@ from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table
 from ebi_spark.runs import stage_inputs
 from ebi_spark.sources.file_inventory import find_files
 from ebi_spark.sources.reader import read_table
+from ebi_spark.spark.scratch import swept
 from ebi_spark.tables.gold import POLICY
 from jobs import demo, exit_status, generate, ingest, maintain, policy, run, screen, status
 
@@ -631,7 +632,7 @@ def test_the_demo_removes_only_what_it_began(tmp_path: Path, monkeypatch: pytest
 def test_the_scratch_folder_is_rid_of_dead_sessions_alone(tmp_path: Path) -> None:
     for name in ("spark-notes", "spark-0-abc", f"spark-{os.getpid()}-abc", "other"):
         (tmp_path / name).mkdir()
-    sessions._swept(tmp_path)
+    swept(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["other", f"spark-{os.getpid()}-abc", "spark-notes"]
     )

@@ -26,7 +26,7 @@ from ebi_spark.records.file_counts import ClassifiedTable
 from ebi_spark.records.row_status import VALID, with_status
 from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE, StagedRecords, StagedRows, stage_rows
 from ebi_spark.sources.reader import SourceTable, TableId
-from ebi_spark.spark.session import with_settings
+from ebi_spark.spark.tuning import with_settings
 from ebi_spark.threads import run_in_threads
 
 # The tables in which a row makes a record by itself, with the function that classifies their rows.

@@ -13,7 +13,7 @@ from ebi_spark.records.quarantine import write_quarantine
 from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE
 from ebi_spark.records.write_records import Outcome, note_withdrawn, replace_records, upsert_records
 from ebi_spark.sources.file_watch import refuse_changed
-from ebi_spark.spark.session import with_settings
+from ebi_spark.spark.tuning import with_settings
 from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
 from ebi_spark.threads import run_in_threads
 
