@@ -28,7 +28,7 @@ from benchmarks.measure import PROC, ROOT, ChildFailedError, commit, measured
 from benchmarks.scaling_page import Assumed, write_page
 from ebi_spark.config.load import load_config
 from ebi_spark.sources.file_inventory import source_bytes
-from ebi_spark.spark.session import is_small
+from ebi_spark.spark.tuning import is_small
 
 YEAR = "2023-24"
 

@@ -48,7 +48,7 @@ from ebi_spark.records.cleaning import age_in_years, clean
 from ebi_spark.records.code_lists import as_text
 from ebi_spark.records.column_kinds import ATTENDANCE_KINDS, CODE_KINDS, DERIVED_KINDS, RECORD_KINDS, SPELL_KINDS
 from ebi_spark.small_frames import arrow_frame, small_frame
-from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, ACTIVITY_COUNT
+from ebi_spark.tables.monitoring_changes import ACTIVITY_CHANGE, ACTIVITY_COUNT
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.silver import RECORD_TABLES

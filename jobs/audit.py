@@ -30,8 +30,6 @@ from ebi_spark.case_audit.returns import read_forms
 from ebi_spark.config.lake_location import lake_location
 from ebi_spark.errors import DataError
 from ebi_spark.financial_years import parse_years
-from ebi_spark.lake.locking import locked
-from ebi_spark.lake.storage import Lake
 from jobs.arguments import JobParser, common_options, lake_option, policy_option
 from jobs.exit_status import guarded
 from jobs.harness import check_lake, existing_lake, opened_lake
@@ -98,16 +96,10 @@ def _parser() -> JobParser:
 @contextmanager
 def _lake(arguments: Any, console: Console, outcome: dict[str, Any]) -> Any:
     """The lake, locked. Its run id is written to the rows."""
-    draws = arguments.command == "draw"
-    with (
-        opened_lake(arguments.lake, console, all_records=draws) as context,
-        locked(context.config.lake.place) as lock,
-    ):
-        lock.name_java()
-        lake: Lake = context.lake
-        lake.run_id, lake.check_lock = outcome["run_id"], lock.check
-        yield lake
-        outcome["tables"] = dict(sorted(lake.versions_written.items()))
+    draws, run_id = arguments.command == "draw", outcome["run_id"]
+    with opened_lake(arguments.lake, console, all_records=draws, to_write=True, run_id=run_id) as context:
+        yield context.lake
+        outcome["tables"] = dict(sorted(context.lake.versions_written.items()))
 
 
 def _draw(arguments: Any, console: Console, outcome: dict[str, Any]) -> None:

@@ -13,8 +13,6 @@ from jobs.arguments import JobParser, common_options
 from jobs.exit_status import guarded
 from jobs.harness import existing_lake, opened_lake
 
-SHOWN_REFUSALS = 5
-
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark catalogue``."""
@@ -33,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        from ebi_spark.exports.unity_catalog import unity_catalog_sql
+        from ebi_spark.exports.unity_catalog import apply_to_catalogue, unity_catalog_sql
 
         location = existing_lake(arguments.lake)
         if location.place:
@@ -44,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         for group in arguments.readers:
             refuse_unusable("--readers", group)
         if arguments.apply:
-            outcome["statements"] = _apply(arguments.lake, arguments.readers, console)
+            with opened_lake(arguments.lake, console) as context:
+                outcome["statements"] = apply_to_catalogue(context.lake, arguments.readers, context.progress)
             return
         outcome["statements"] = unity_catalog_sql(location, arguments.readers)
         if not arguments.json:
@@ -55,37 +54,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _script(location: LakeLocation, statements: list[str]) -> str:
     return "\n".join([f"-- Unity Catalog: the lake {location}", *(f"{statement};" for statement in statements)])
-
-
-def _apply(lake: str, readers: list[str], console: Console) -> list[str]:
-    """Run every statement, and return those that ran. Raises an :class:`InputError` that names those that were refused."""
-    from ebi_spark.exports.unity_catalog import Existing, unity_catalog_sql
-    from ebi_spark.tables.schemas import TABLES
-
-    done, refused = [], []
-    with opened_lake(lake, console) as context:
-        spark, there = context.lake.spark, [table for table in TABLES.values() if context.lake.exists(table)]
-        names = {table.full_name: context.lake.identifier(table) for table in there}
-        existing = {
-            full_name: Existing(spark.catalog.getTable(name).description or "", spark.table(name).schema)
-            for full_name, name in names.items()
-        }
-        for statement in unity_catalog_sql(context.config.lake, readers, existing):
-            try:
-                spark.sql(statement)
-                done.append(statement)
-            except Exception as error:  # each platform raises its own errors; a statement has no data in it
-                condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
-                refused.append(f"{statement[:120]} ({condition})")
-        context.progress(f"{len(done):,} statements ran")
-    if refused:
-        shown = "; ".join(refused[:SHOWN_REFUSALS])
-        raise InputError(
-            f"{len(refused):,} of {len(done) + len(refused):,} statements were refused, such as: {shown}",
-            remedy="run as the owner of the schemas, or with APPLY TAG and MANAGE; without --apply the SQL is printed, for "
-            "somebody with these rights",
-        )
-    return done
 
 
 if __name__ == "__main__":

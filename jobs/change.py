@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.rates.activity_change import TOTAL_FROM, TOTAL_TO, change_of_periods
 from ebi_spark.statistics.decomposition import rounded
-from ebi_spark.tables.monitoring import ACTIVITY_COUNT
+from ebi_spark.tables.monitoring_changes import ACTIVITY_COUNT
 from jobs.arguments import JobParser, common_options, policy_option
 from jobs.exit_status import guarded
 from jobs.harness import read_lake

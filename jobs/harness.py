@@ -5,7 +5,7 @@ import difflib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from ebi_spark.config.lake_location import LakeLocation, lake_location
 from ebi_spark.config.load import load_config
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError, shown
-from ebi_spark.lake.earlier_releases import EMPTIED
 from ebi_spark.stages.batches import in_words
 from ebi_spark.stages.run_context import RunContext, StageReport
 from jobs.arguments import stage_parser
@@ -138,6 +137,7 @@ def run_with(
         )
         from ebi_spark.runs.checks_before_start import WARNING, check_before_start, refuse_problems
         from ebi_spark.runs.run_inputs import RunInputs
+        from ebi_spark.stages.upgrade import bring_up_to_date
 
         inputs = RunInputs(config)
         findings = check_before_start(config, arguments.job, inputs)
@@ -163,33 +163,19 @@ def run_with(
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
 
 
-def bring_up_to_date(context: Context) -> list[str]:
-    """Migrate the lake and say what was done. Returns one line for each table.
-
-    Where the migration emptied figures that earlier releases disclosed, the report is drawn again too.
-    """
-    from ebi_spark.runs.state import migrate
-
-    lines: list[str] = context.lake.migrate()
-    lines += migrate(context.lake)
-    for line in lines:
-        context.progress(line)
-    if any(EMPTIED in line for line in lines):
-        from ebi_spark.stages.publish import Publish
-
-        Publish(context).redraw_report()
-    return lines
-
-
 @contextmanager
 def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs | None" = None) -> Iterator[Context]:
     """The lake of a configuration, and a session once it is needed. A lake in a folder or at a URL is locked meanwhile. ``inputs``: what was
     already found for this run."""
+    from ebi_spark.lake.catalogue import refuse_without_catalogue
     from ebi_spark.lake.locking import locked
-    from ebi_spark.lake.storage import Lake, prepare_folders, refuse_without_catalogue, restrict_new_files
+    from ebi_spark.lake.permissions import prepare_folders, restrict_new_files
+    from ebi_spark.lake.storage import Lake
     from ebi_spark.runs.run_inputs import RunInputs
     from ebi_spark.sources.file_inventory import source_bytes, stored_bytes
-    from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
+    from ebi_spark.spark.platform import refuse_local_catalogue
+    from ebi_spark.spark.scratch import refuse_scratch
+    from ebi_spark.spark.session import spark_session
 
     refuse_local_catalogue(config.lake)
     restrict_new_files()
@@ -219,8 +205,8 @@ def opened(config: RunConfig, console: Console, run_id: str, inputs: "RunInputs 
 
 def _scratch(lake: LakeLocation) -> Path | None:
     """Where a local session has its temporary files. A catalogue has no local session."""
-    from ebi_spark.lake.storage import scratch_folder
-    from ebi_spark.spark.session import own_scratch
+    from ebi_spark.lake.permissions import scratch_folder
+    from ebi_spark.spark.scratch import own_scratch
 
     if lake.folder:
         return scratch_folder(lake.folder)
@@ -289,12 +275,20 @@ def _lake_near(folder: Path) -> Path | None:
 
 
 @contextmanager
-def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> Iterator[Context]:
+def opened_lake(
+    lake: str, console: Console, *, all_records: bool = False, to_write: bool = False, run_id: str = ""
+) -> Iterator[Context]:
     """A session and an existing lake, for commands without a configuration. ``all_records``: the command reads more than a
-    few records, so the session is made for as many as the lake has."""
+    few records, so the session is made for as many as the lake has. ``to_write``: the lake is locked meanwhile. ``run_id``: of the
+    run that writes."""
     location = existing_lake(lake)
-    from ebi_spark.lake.storage import Lake, refuse_without_catalogue, restrict_new_files
-    from ebi_spark.spark.session import refuse_local_catalogue, refuse_scratch, spark_session
+    from ebi_spark.lake.catalogue import refuse_without_catalogue
+    from ebi_spark.lake.locking import locked
+    from ebi_spark.lake.permissions import restrict_new_files
+    from ebi_spark.lake.storage import Lake
+    from ebi_spark.spark.platform import refuse_local_catalogue
+    from ebi_spark.spark.scratch import refuse_scratch
+    from ebi_spark.spark.session import spark_session
 
     refuse_local_catalogue(location)
     if location.folder:
@@ -310,7 +304,12 @@ def opened_lake(lake: str, console: Console, *, all_records: bool = False) -> It
     with spark_session(scratch, data_bytes=size, stores=config.stores) as spark:
         handle_signals()
         refuse_without_catalogue(spark, location)
-        yield Context(config, Lake(spark, location), "", console)
+        existing = Lake(spark, location, run_id)
+        with locked(location.place) if to_write else nullcontext() as lock:
+            if lock:
+                lock.name_java()
+                existing.check_lock = lock.check
+            yield Context(config, existing, "", console)
 
 
 def show_summary(context: Context) -> None:

@@ -1,30 +1,21 @@
 """Remove old releases, merge small files, delete files that no kept table version needs, and bring a lake of an older
 version up to date. Safe while others read."""
 
-import math
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.errors import InputError
-from ebi_spark.lake.locking import locked
 from ebi_spark.lake.staging_area import remove_left
-from ebi_spark.lake.storage import Lake
-from ebi_spark.release.publish import remove_old_releases
-from ebi_spark.tables.published import RELEASE
+from ebi_spark.release.retention import KEEP_HOURS, hours_to_keep, refuse_retention, remove_old_releases
+from ebi_spark.stages.upgrade import bring_up_to_date
 from ebi_spark.tables.schemas import TABLES
 from jobs.arguments import JobParser, common_options, lake_option
 from jobs.exit_status import guarded
-from jobs.harness import bring_up_to_date, opened_lake
+from jobs.harness import opened_lake
 from jobs.screen import output_console
-
-KEEP_HOURS = 30 * 24
-LEAST_HOURS = 7 * 24
-MOST_HOURS = 100 * 365 * 24
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,27 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        if arguments.keep_hours < LEAST_HOURS:
-            raise InputError(
-                f"--keep-hours {arguments.keep_hours}: readers and runs that are under way could lose files that they still need",
-                remedy=f"give at least {LEAST_HOURS} (a week)",
-            )
-        if arguments.keep_hours > MOST_HOURS:
-            raise InputError(
-                f"--keep-hours {arguments.keep_hours}: that is longer than a century",
-                remedy=f"give at most {MOST_HOURS}",
-            )
-        if arguments.keep_releases is not None and arguments.keep_releases < 1:
-            raise InputError("--keep-releases has to be at least 1", remedy="the current release is always kept")
-        with opened_lake(arguments.lake, console) as context, locked(context.config.lake.place) as lock:
-            lock.name_java()
-            lake: Lake = context.lake
-            lake.check_lock = lock.check
+        refuse_retention(arguments.keep_releases, arguments.keep_hours)
+        with opened_lake(arguments.lake, console, to_write=True) as context:
+            lake = context.lake
             outcome["migrated"] = bring_up_to_date(context)
             keep = arguments.keep_releases or context.history.keep_releases() or RunConfig.keep_releases
             outcome["removed_releases"] = remove_old_releases(lake, keep, leftovers=True)
             context.progress(f"removed {len(outcome['removed_releases'])} old releases")
-            hours = outcome["kept_hours"] = max(arguments.keep_hours, _hours_of_oldest_release(lake))
+            hours = outcome["kept_hours"] = hours_to_keep(lake, arguments.keep_hours)
             context.progress(f"compacting and vacuuming: versions of the last {hours:,} hours are kept")
             done = lake.maintain(TABLES.values(), hours)
             remove_left(lake)
@@ -75,21 +53,6 @@ def main(argv: list[str] | None = None) -> int:
             _print(outcome["maintained"])
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
-
-
-def _hours_of_oldest_release(lake: Lake) -> int:
-    """For how many hours table versions have to be kept, to be able to replay the runs of all releases."""
-    if not lake.exists(RELEASE):
-        return 0
-    released = [
-        row["released_at"] for row in lake.small_rows(RELEASE, ["released_at"]) if row["released_at"] is not None
-    ]
-    if not released:
-        return 0
-    # The versions that a release was made from were the newest ones then, so their files were removed only later. A
-    # day is added because a run takes time.
-    seconds = datetime.now(UTC).timestamp() - float(min(released)) / 1e6
-    return math.ceil(seconds / 3600) + 24
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

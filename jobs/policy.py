@@ -10,12 +10,10 @@ from rich.console import Console
 
 from ebi_spark.config.load import load_config
 from ebi_spark.errors import DataError, InputError
-from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.diff import changes, revision_of
 from ebi_spark.policies.lint import code_tests, lint
 from ebi_spark.policies.load import load_policies, read_policies
-from ebi_spark.tables.gold import POLICY_SENSITIVITY
 from jobs import policy_views as views
 from jobs.arguments import JobParser, common_options, policy_option
 from jobs.exit_status import guarded
@@ -96,25 +94,11 @@ def _show(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         views.show_policy(policies[0])
     if not arguments.lake:
         return
-    outcome["sensitivity"] = read_lake(arguments.lake, console, partial(_sensitivity, policy_id=arguments.id))
+    from ebi_spark.flags.sensitivity import effect_of_decisions
+
+    outcome["sensitivity"] = read_lake(arguments.lake, console, partial(effect_of_decisions, policy_id=arguments.id))
     if not arguments.json:
         views.show_sensitivity(outcome["sensitivity"])
-
-
-def _sensitivity(lake: LocalLake, policy_id: str) -> list[dict[str, Any]]:
-    """How many records each decision of a policy adds and removes if it is reversed, over all years."""
-    by = ["revision", "base_reading", "decision", "source", "direction"]
-    totals = lake.grouped(POLICY_SENSITIVITY, by, ["flagged", "added", "removed"], {"policy_id": [policy_id]})
-    return sorted(
-        ({name: value for name, value in row.items() if name != "rows"} for row in totals),
-        key=lambda row: (
-            row["revision"],
-            row["base_reading"],
-            -row["added"] - row["removed"],
-            row["decision"],
-            row["source"],
-        ),
-    )
 
 
 def _import(arguments: argparse.Namespace, outcome: dict[str, Any]) -> None:
@@ -175,18 +159,11 @@ def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         views.show_changes(policy, before, after, found)
     if not arguments.lake:
         return
-    from ebi_spark.flags.revision_effect import revision_effect, sum_over_areas
-    from ebi_spark.geography.record_areas import read_lookups
-    from ebi_spark.tables.silver import RECORD_TABLES
+    from ebi_spark.flags.revision_effect import effect_in_lake, sum_over_areas
 
     with opened_lake(arguments.lake, console) as context:
         config = load_config(arguments.config) if arguments.config else context.config
-        records = context.lake.read(RECORD_TABLES[policy.dataset])
-        effect = revision_effect(records, policy, before, after, read_lookups(context.spark, config))
-        outcome["effect_by_area"] = sorted(
-            (row.asDict() for row in effect.collect()),
-            key=lambda row: (row["reading"], row["financial_year"], row["area_code"] or ""),
-        )
+        outcome["effect_by_area"] = effect_in_lake(context.lake, config, policy, before, after)
         outcome["effect"] = sum_over_areas(outcome["effect_by_area"])
     if not arguments.json:
         views.show_effect(policy, outcome["effect"], outcome["effect_by_area"])

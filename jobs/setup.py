@@ -3,8 +3,9 @@ sessions start faster. With --urls, also the jars for s3a://."""
 
 import sys
 
+from ebi_spark.spark.jars import fetch_jars
 from ebi_spark.spark.java import keep_classes, require_java
-from ebi_spark.spark.session import fetch_jars, platform_session
+from ebi_spark.spark.platform import platform_session
 from jobs.exit_status import guarded
 
 

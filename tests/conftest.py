@@ -18,8 +18,11 @@ from calling import COMPILED
 
 import ebi_spark.spark.session as sessions
 from ebi_spark.config.lake_location import LakeLocation
-from ebi_spark.lake.storage import Lake, prepare_folders
-from ebi_spark.spark.session import UNCOMPILED, spark_session, with_settings
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
+from ebi_spark.spark import tuning
+from ebi_spark.spark.session import spark_session
+from ebi_spark.spark.tuning import UNCOMPILED, with_settings
 
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
 # the end. A file is never divided, because its tests share lakes that are made once.
@@ -44,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     # A job of so little data does without Java's optimising compiler. A session of thousands of queries is faster with it.
     patch = pytest.MonkeyPatch()
-    patch.setattr(sessions, "QUICK_JAVA_OPTIONS", "-XX:+UseParallelGC -XX:ParallelGCThreads=1")
+    patch.setattr(tuning, "QUICK_JAVA_OPTIONS", "-XX:+UseParallelGC -XX:ParallelGCThreads=1")
     with spark_session(tmp_path_factory.mktemp("scratch"), data_bytes=0) as session:
         patch.undo()
         session.conf.set("spark.sql.shuffle.partitions", "2")

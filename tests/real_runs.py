@@ -17,7 +17,7 @@ import pytest
 from calling import duckdb_on_delta
 
 from ebi_spark.lake.storage import Lake
-from ebi_spark.spark.session import UNCOMPILED
+from ebi_spark.spark.tuning import UNCOMPILED
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.table import Table
 

@@ -62,7 +62,7 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
 from ebi_spark.statistics.inequality import Estimate, Stratum, poisson_limits, slope_index, standardised
 from ebi_spark.tables.gold import ACTIVITY_FLAG
-from ebi_spark.tables.monitoring import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE
+from ebi_spark.tables.monitoring_changes import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 from tests.test_population import listed
 

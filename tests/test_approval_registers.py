@@ -43,7 +43,7 @@ from ebi_spark.stages.monitor import Monitor
 from ebi_spark.stages.run_context import RunContext
 from ebi_spark.statistics.counts import exact_poisson
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
-from ebi_spark.tables.monitoring import (
+from ebi_spark.tables.monitoring_approvals import (
     APPROVAL_MATCH,
     APPROVAL_UNUSED,
     PRIOR_APPROVAL,

@@ -18,7 +18,7 @@ from ebi_spark.policies.load import load_policies
 from ebi_spark.small_frames import small_frame
 from ebi_spark.synthetic import case_notes
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
-from ebi_spark.tables.monitoring import AUDIT_RESULT
+from ebi_spark.tables.monitoring_audit import AUDIT_RESULT
 from ebi_spark.tables.silver import APC_SPELL
 from jobs import audit
 

@@ -23,7 +23,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.policies.load import load_policies
 from ebi_spark.synthetic import case_notes
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
-from ebi_spark.tables.monitoring import AUDIT_SAMPLE
+from ebi_spark.tables.monitoring_audit import AUDIT_SAMPLE
 from ebi_spark.tables.silver import APC_SPELL
 from ebi_spark.tables.table import RECORD_KEY
 from jobs import audit

@@ -11,11 +11,10 @@ import source_rows
 from calling import answer_of, call, delta_rows, duckdb_on_delta
 from pyspark.sql import SparkSession
 
-import ebi_spark.spark.session as sessions
 from ebi_spark.config.lake_location import LAYERS, LakeLocation
 from ebi_spark.config.load import load_config
 from ebi_spark.config.source_tables import TableSource
-from ebi_spark.lake import staging_area, storage
+from ebi_spark.lake import staging_area
 from ebi_spark.lake.staging_area import StagingArea, remove_left
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan
@@ -60,8 +59,8 @@ def source(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def lasting(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a platform brings the session, and a catalogue that is there after it."""
-    monkeypatch.setattr(sessions, "platform_session", lambda: True)
-    monkeypatch.setattr(storage, "outlasts_session", lambda *_: True)
+    monkeypatch.setattr("ebi_spark.spark.platform.platform_session", lambda: True)
+    monkeypatch.setattr("ebi_spark.lake.catalogue.outlasts_session", lambda *_: True)
 
 
 def test_tables_of_a_catalogue_are_sources_like_files(spark: SparkSession, source: Path) -> None:
@@ -219,7 +218,7 @@ def test_a_catalogue_that_is_not_there_or_would_go_is_refused(
         return str(answer["error"]["message"])
 
     assert "a local session has no permanent catalogue" in refused()
-    monkeypatch.setattr(sessions, "platform_session", lambda: True)
+    monkeypatch.setattr("ebi_spark.spark.platform.platform_session", lambda: True)
     assert "ends with it" in refused()
     assert "no catalogue 'nowhere'" in refused("--lake", "nowhere.ebi")
 

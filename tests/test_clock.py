@@ -18,13 +18,13 @@ INSTANTS = {
     "ebi_spark/case_audit/audit.py": "when a sample was drawn and a form was taken",
     "ebi_spark/lake/locking.py": "since when a process runs, for the message to whoever waits",
     "ebi_spark/lake/staging_area.py": "which tables a killed run has left staged in a catalogue",
-    "ebi_spark/release/publish.py": "released_at; how long ago a release was replaced",
+    "ebi_spark/release/publish.py": "released_at",
+    "ebi_spark/release/retention.py": "how long ago a release was replaced; how old the oldest version to keep is",
     "ebi_spark/config/activity_dates.py": "the day of the run, after which no activity can be: recorded with it, and used when it is gone over",
     "ebi_spark/stages/run_context.py": "the run log's times",
     "jobs/exit_status.py": "run ids",
     "jobs/harness.py": "lines of progress",
     "jobs/status.py": "whether a policy's source has to be looked at again",
-    "jobs/maintain.py": "how old the oldest version to keep is",
 }
 
 

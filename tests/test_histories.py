@@ -20,7 +20,7 @@ from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.monitor import Monitor
 from ebi_spark.stages.run_context import RunContext
 from ebi_spark.synthetic.histories import HISTORIES, Stay, Visit, operation_day, write_histories
-from ebi_spark.tables.monitoring import PATHWAY, PATHWAY_STEP
+from ebi_spark.tables.monitoring_pathway import PATHWAY, PATHWAY_STEP
 
 STARTS = (2021, 2022, 2023)
 SUS_PLUS = {

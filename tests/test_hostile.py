@@ -31,14 +31,16 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.errors import InputError, shown
-from ebi_spark.lake import storage
-from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.lake import permissions
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
 from ebi_spark.own_files import LIST, own_pages, put_pages, refuse_pages, refuse_report, write_whole
 from ebi_spark.policies.load import load_policies
 from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table_parts
 from ebi_spark.runs import stage_inputs
 from ebi_spark.sources.file_inventory import find_files
 from ebi_spark.sources.reader import read_table
+from ebi_spark.spark.scratch import swept
 from ebi_spark.tables.gold import POLICY
 from jobs import demo, exit_status, generate, ingest, maintain, policy, run, screen, status
 
@@ -478,7 +480,7 @@ def test_a_folder_that_is_more_than_a_lake_keeps_its_rights(tmp_path: Path) -> N
         for other in (*others, "report.html"):
             (folder / other).touch()
         folder.chmod(0o700)
-        storage._open_to_others(folder / "published" / "rate", folder)
+        permissions.open_to_others(folder / "published" / "rate", folder)
     assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "lake").stat().st_mode & 0o777 != 0o700
 
@@ -630,7 +632,7 @@ def test_the_demo_removes_only_what_it_began(tmp_path: Path, monkeypatch: pytest
 def test_the_scratch_folder_is_rid_of_dead_sessions_alone(tmp_path: Path) -> None:
     for name in ("spark-notes", "spark-0-abc", f"spark-{os.getpid()}-abc", "other"):
         (tmp_path / name).mkdir()
-    sessions._swept(tmp_path)
+    swept(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["other", f"spark-{os.getpid()}-abc", "spark-notes"]
     )

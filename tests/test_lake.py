@@ -22,10 +22,13 @@ from pyspark.sql import functions as F
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import BrokenRunError, InputError
-from ebi_spark.lake import local_tables, storage
+from ebi_spark.lake import local_tables, permissions, storage
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
-from ebi_spark.lake.storage import VERSION_PROPERTY, Lake, prepare_folders
-from ebi_spark.release.publish import PUBLISHED, remove_old_releases
+from ebi_spark.lake.new_tables import VERSION_PROPERTY
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
+from ebi_spark.release.publish import PUBLISHED
+from ebi_spark.release.retention import remove_old_releases
 from ebi_spark.runs.history import RunHistory, new_record
 from ebi_spark.runs.stage_inputs import READS, recorded_inputs
 from ebi_spark.small_frames import small_frame
@@ -316,7 +319,7 @@ def test_a_frame_of_few_rows_is_committed_without_delta_in_spark(lake: Lake) -> 
     assert found() == []
     for number in range(1, 5):
         assert '"clientVersion":"delta-rs' in (place / "_delta_log" / f"{number:020}.json").read_text()
-    assert not list(storage.scratch_folder(Path(str(lake.location.folder))).iterdir())
+    assert not list(permissions.scratch_folder(Path(str(lake.location.folder))).iterdir())
 
 
 def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
@@ -427,7 +430,7 @@ def releases(
     spark: SparkSession, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[list[dict[str, Any]]], Lake]:
     """A lake with the manifest rows given, and with rows of R5, which is named in none."""
-    monkeypatch.setattr("ebi_spark.release.publish.PUBLISHED", (RATE,))
+    monkeypatch.setattr("ebi_spark.release.retention.PUBLISHED", (RATE,))
 
     def make(rows: list[dict[str, Any]]) -> Lake:
         lake = Lake(spark, LakeLocation(folder=shutil.copytree(released, tmp_path / "lake")), "test-run")

@@ -12,7 +12,7 @@ from ebi_spark.pathway.definitions import definitions
 from ebi_spark.pathway.measures import measure_counts, measure_rows
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.gold import ACTIVITY_FLAG
-from ebi_spark.tables.monitoring import PATHWAY, PATHWAY_STEP
+from ebi_spark.tables.monitoring_pathway import PATHWAY, PATHWAY_STEP
 
 FUSION, IMAGING = "2Y_back_pain_fusion", "2S_lower_back_imaging"
 READ = (FUSION, IMAGING)

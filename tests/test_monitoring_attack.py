@@ -12,8 +12,9 @@ from ebi_spark.case_audit.design import FLAGGED
 from ebi_spark.case_audit.estimates import Drawn, audit_estimates
 from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.release.kept_releases import Earlier
-from ebi_spark.release.measure_summary import equality, linked
-from ebi_spark.release.monitoring_tables import audit_estimate, sums_of_withheld_years, too_near
+from ebi_spark.release.measure_summary import equality, linked, sums_of_withheld_years
+from ebi_spark.release.pathway_summary import too_near
+from ebi_spark.release.published_audit_estimate import audit_estimate
 from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from tests.disclosure_attack import (

@@ -11,44 +11,32 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from ebi_spark.approvals.match import MATCH_CLASSES
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.release.approval_summary import LINKED, approval_summary
 from ebi_spark.release.kept_releases import Earlier
-from ebi_spark.release.monitoring_tables import (
-    CLASSES,
-    LINKED,
-    MATCH_CLASSES,
-    STATES,
-    activity_change,
-    approval_summary,
-    audit_estimate,
-    audits_of_england,
-    pathway_summary,
-    published_monitoring,
-)
+from ebi_spark.release.monitoring_tables import published_monitoring
 from ebi_spark.release.one_way_suppression import withheld_classes
+from ebi_spark.release.pathway_summary import CLASSES, STATES, pathway_summary
+from ebi_spark.release.published_activity_change import activity_change
+from ebi_spark.release.published_audit_estimate import audit_estimate, audits_of_england
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.tables.gold import ACTIVITY_RATE, POLICY
-from ebi_spark.tables.monitoring import (
+from ebi_spark.tables.monitoring_approvals import APPROVAL_MATCH, APPROVAL_SUMMARY
+from ebi_spark.tables.monitoring_audit import AUDIT_ESTIMATE, AUDIT_SAMPLE, PUBLISHED_AUDIT_ESTIMATE
+from ebi_spark.tables.monitoring_changes import (
     ACTIVITY_CHANGE,
-    APPROVAL_MATCH,
-    APPROVAL_SUMMARY,
-    AUDIT_ESTIMATE,
-    AUDIT_SAMPLE,
     CODE_USE,
     EQUALITY_RATE,
     LINKED_MEASURE,
     MEASURE_SUMMARY,
-    PATHWAY,
-    PATHWAY_INCIDENCE,
-    PATHWAY_STEP,
-    PATHWAY_SUMMARY,
     PUBLISHED_ACTIVITY_CHANGE,
-    PUBLISHED_AUDIT_ESTIMATE,
 )
+from ebi_spark.tables.monitoring_pathway import PATHWAY, PATHWAY_INCIDENCE, PATHWAY_STEP, PATHWAY_SUMMARY
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.table import Table
 from tests.disclosure_attack import narrowed_classes

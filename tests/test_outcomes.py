@@ -22,7 +22,7 @@ from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.small_frames import small_frame
 from ebi_spark.synthetic import histories as made_up
-from ebi_spark.tables.monitoring import PATHWAY, PATHWAY_INCIDENCE, PATHWAY_STEP
+from ebi_spark.tables.monitoring_pathway import PATHWAY, PATHWAY_INCIDENCE, PATHWAY_STEP
 
 START = date(2023, 1, 1)  # the day of the operation, day 0
 OPERATION = """policy_id string, source_system string, dataset string, record_id string, person_id string,

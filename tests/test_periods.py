@@ -12,7 +12,9 @@ from pyspark.sql import SparkSession
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.lake.storage import Lake, predicate_of, prepare_folders
+from ebi_spark.lake.conditions import predicate_of
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
 from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.compute_rates import periods_read
 from ebi_spark.rates.periods import Period, periods_of, rows_to_replace

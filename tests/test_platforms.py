@@ -23,7 +23,8 @@ from real_runs import WAIT, end_state
 from test_databricks import JOBS
 
 from ebi_spark import synthetic
-from ebi_spark.spark.session import PLANNING, UNCOMPILED, local_jars
+from ebi_spark.spark.jars import local_jars
+from ebi_spark.spark.tuning import PLANNING, UNCOMPILED
 from jobs import run
 
 ROOT = Path(__file__).parents[1]

@@ -23,7 +23,7 @@ from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.lake.storage import Lake
-from ebi_spark.spark.session import with_settings
+from ebi_spark.spark.tuning import with_settings
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.run_context import RunContext

@@ -32,7 +32,7 @@ from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
 from ebi_spark.records.code_lists import clean_code
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.layouts import layouts
-from ebi_spark.spark.session import with_settings
+from ebi_spark.spark.tuning import with_settings
 from ebi_spark.tables.silver import APC_SPELL, INGEST_AUDIT, OP_ATTENDANCE, QUARANTINE
 from ebi_spark.tables.table import Table
 

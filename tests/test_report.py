@@ -30,8 +30,11 @@ from ebi_spark.report import build_report, charts, wording
 from ebi_spark.report.blocks import interval, stack
 from ebi_spark.report.page import report_caveats, sources_to_check
 from ebi_spark.report.rows import mapping, rows_of
-from ebi_spark.tables import monitoring as monitoring_tables
 from ebi_spark.tables import schemas
+from ebi_spark.tables.monitoring_approvals import APPROVAL_SUMMARY
+from ebi_spark.tables.monitoring_audit import PUBLISHED_AUDIT_ESTIMATE
+from ebi_spark.tables.monitoring_changes import MEASURE_SUMMARY, PUBLISHED_ACTIVITY_CHANGE
+from ebi_spark.tables.monitoring_pathway import PATHWAY_SUMMARY
 
 YEARS = ["2019-20", "2020-21", "2021-22", "2022-23"]
 FUSION, IMAGING = "2Y_back_pain_fusion", "2S_lower_back_imaging"
@@ -53,11 +56,11 @@ TABLES = {
     "days_between": schemas.DAYS_BETWEEN,
     "completeness": schemas.COMPLETENESS,
     "policy": schemas.PUBLISHED_POLICY,
-    "approval_summary": monitoring_tables.APPROVAL_SUMMARY,
-    "pathway_summary": monitoring_tables.PATHWAY_SUMMARY,
-    "activity_change": monitoring_tables.PUBLISHED_ACTIVITY_CHANGE,
-    "measure_summary": monitoring_tables.MEASURE_SUMMARY,
-    "audit_estimate": monitoring_tables.PUBLISHED_AUDIT_ESTIMATE,
+    "approval_summary": APPROVAL_SUMMARY,
+    "pathway_summary": PATHWAY_SUMMARY,
+    "activity_change": PUBLISHED_ACTIVITY_CHANGE,
+    "measure_summary": MEASURE_SUMMARY,
+    "audit_estimate": PUBLISHED_AUDIT_ESTIMATE,
 }
 
 

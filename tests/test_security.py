@@ -8,7 +8,7 @@ import pytest
 
 from ebi_spark.config.load import load_config
 from ebi_spark.errors import InputError
-from ebi_spark.lake.storage import restrict_new_files
+from ebi_spark.lake.permissions import restrict_new_files
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted([*(ROOT / "ebi_spark").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")])
@@ -56,7 +56,7 @@ def test_no_module_runs_text_as_code() -> None:
 
 
 def test_sql_is_built_in_one_place_from_quoted_names() -> None:
-    """SQL as text is given to Spark in few places: ``storage``, ``staging_area`` and ``catalogue`` (names between backticks, values as literals),
+    """SQL as text is given to Spark in few places: ``lake/`` and ``unity_catalog`` (names between backticks, values as literals),
     ``violations`` and ``file_counts`` (the rules of the shipped suites), ``apply_policies`` (expressions of its own), and where
     columns are cleaned and compared with lists of codes (names and values by :mod:`ebi_spark.quoting`)."""
     places = {
@@ -76,12 +76,18 @@ def test_sql_is_built_in_one_place_from_quoted_names() -> None:
         "ebi_spark/records/cleaning.py",
     }
     assert places == cleaned_and_compared | {
+        "ebi_spark/exports/unity_catalog.py",
         "ebi_spark/flags/apply_policies.py",
+        "ebi_spark/lake/catalogue.py",
+        "ebi_spark/lake/earlier_releases.py",
+        "ebi_spark/lake/maintenance.py",
+        "ebi_spark/lake/migration.py",
+        "ebi_spark/lake/new_tables.py",
         "ebi_spark/lake/staging_area.py",
         "ebi_spark/lake/storage.py",
+        "ebi_spark/lake/versions.py",
         "ebi_spark/records/file_counts.py",
         "ebi_spark/validation/violations.py",
-        "jobs/catalogue.py",
     }
 
 

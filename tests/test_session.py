@@ -11,7 +11,15 @@ from pyspark.sql import SparkSession
 
 from ebi_spark.sources.file_inventory import stored_bytes
 from ebi_spark.spark import java
-from ebi_spark.spark.session import SMALL_BYTES, UNCOMPILED, _compiling, is_small, setting, uncompiled, with_settings
+from ebi_spark.spark.tuning import (
+    SMALL_BYTES,
+    UNCOMPILED,
+    compiling_options,
+    is_small,
+    setting,
+    uncompiled,
+    with_settings,
+)
 
 
 def version_under(options: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +30,7 @@ def version_under(options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("data_bytes", [0, SMALL_BYTES, None])
 def test_java_starts_with_what_it_is_told(data_bytes: int | None) -> None:
-    answer = version_under(_compiling(data_bytes))
+    answer = version_under(compiling_options(data_bytes))
     assert answer.returncode == 0 and answer.stdout == "", answer
 
 

@@ -17,7 +17,9 @@ from pyspark.sql.types import DataType
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake import small_writes, storage
-from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
+from ebi_spark.small_frames import small_table
 from ebi_spark.spark_types import parse_schema, parse_type
 from ebi_spark.tables.gold import ACTIVITY_RATE, BATCH, POLICY
 from ebi_spark.tables.published import RATE, RELEASE
@@ -139,7 +141,7 @@ def test_both_ways_of_writing_replace_the_same_rows(spark: SparkSession, tmp_pat
         year = f"20{20 + turn % 3}-{21 + turn % 3}"
         rows = [rate(year, "A", turn), rate(year, "B", turn), rate("2022-23", "A", turn, 3)]
         where: list[dict[str, list[Any]]] = [{YEAR: [year]}, {YEAR: ["2022-23"], "period_years": [3]}]
-        small = storage.small_table(rows, ACTIVITY_RATE.schema)
+        small = small_table(rows, ACTIVITY_RATE.schema)
         by_spark = turn % 2 == 0
         lake.replace(ACTIVITY_RATE, frame(small, ACTIVITY_RATE.schema) if by_spark else rows, where, stage="rate")
         expected |= {(year, 1): turn, ("2022-23", 3): turn}

@@ -34,7 +34,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.runs.checks_before_start import NOT_CHECKED, REFUSED, check_before_start
 from ebi_spark.sources import reader
 from ebi_spark.sources.reader import SourceTable
-from ebi_spark.spark import session
+from ebi_spark.spark import jars, scratch, session
 from ebi_spark.tables.gold import RUN_LOG
 from ebi_spark.tables.published import RATE
 from jobs import run
@@ -343,19 +343,19 @@ def test_a_check_says_what_it_found(store: Any, tmp_path: Path) -> None:
 
 
 def test_the_jars_of_a_store_are_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    delta = session.local_jars()
+    delta = jars.local_jars()
     for jar in delta:
         (tmp_path / jar.name).symlink_to(jar)
     monkeypatch.setenv("EBI_SPARK_JARS", str(tmp_path))
-    assert [jar.name for jar in session.local_jars()] == [jar.name for jar in delta]
+    assert [jar.name for jar in jars.local_jars()] == [jar.name for jar in delta]
     with pytest.raises(InputError, match=r"hadoop-aws-.*s3a:// needs it") as refused:
-        session.local_jars(["s3a"])
+        jars.local_jars(["s3a"])
     assert "make urls" in refused.value.remedy
-    (tmp_path / next(jar["file"] for jar in session._jar_list(["s3a"]) if "store" in jar)).write_bytes(b"another")
+    (tmp_path / next(jar["file"] for jar in jars._jar_list(["s3a"]) if "store" in jar)).write_bytes(b"another")
     with pytest.raises(InputError, match="sha256 differs"):
-        session.local_jars(["s3a"])
+        jars.local_jars(["s3a"])
     with pytest.raises(InputError, match="gs://"):
-        session.local_jars(["gs"])
+        jars.local_jars(["gs"])
     config = RunConfig(lake=LakeLocation(url="gs://hospital/lake"))
     found = {finding.check: finding for finding in check_before_start(config, "validate")}
     assert found["lake"].result == REFUSED and "gs://" in found["lake"].found
@@ -377,17 +377,17 @@ def test_uploads_wait_in_the_folder_of_the_session(monkeypatch: pytest.MonkeyPat
 
 def test_temporary_files_are_closed_to_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folder = session.own_scratch()
+    folder = scratch.own_scratch()
     assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
-    assert session.own_scratch() == folder
+    assert scratch.own_scratch() == folder
     folder.chmod(0o750)
     with pytest.raises(InputError, match="not a folder of this user alone"):
-        session.own_scratch()
+        scratch.own_scratch()
     folder.rmdir()
     (tmp_path / "elsewhere").mkdir(mode=0o700)
     folder.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="not a folder of this user alone"):
-        session.own_scratch()
+        scratch.own_scratch()
 
 
 # A real server

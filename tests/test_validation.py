@@ -20,7 +20,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.source_tables import REGISTERS, ROLES
-from ebi_spark.lake.storage import Lake, prepare_folders
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
 from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.silver import QUARANTINE
 from ebi_spark.tables.table import Table

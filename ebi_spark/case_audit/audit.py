@@ -25,7 +25,7 @@ from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.lake.local_tables import LocalLake, may_have_rows
 from ebi_spark.lake.storage import Lake
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY
-from ebi_spark.tables.monitoring import AUDIT_ESTIMATE, AUDIT_RESULT, AUDIT_SAMPLE
+from ebi_spark.tables.monitoring_audit import AUDIT_ESTIMATE, AUDIT_RESULT, AUDIT_SAMPLE
 from ebi_spark.tables.silver import RECORD_TABLES
 from ebi_spark.tables.table import RECORD_KEY, YEAR
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ebi_spark.config.lake_location import LakeLocation
-from ebi_spark.lake.storage import catalogue_name
+from ebi_spark.lake.catalogue import catalogue_name
 from ebi_spark.quoting import sql_name
 from ebi_spark.tables.star import DIM_AREA, DIM_PERIOD, DIM_POLICY, DIM_STATUS, RATE_CURRENT
 

@@ -1,18 +1,20 @@
 """The SQL that describes a lake in Databricks Unity Catalog: comments, tags, keys, a metric view and grants.
 
 Everything is made from ``ebi_spark/tables/`` and the suites of checks, so it always agrees with the tables. The statements
-name tables and groups, never a record. Each of them can be run again.
+name tables and groups, never a record. Each of them can be run again. :func:`apply_to_catalogue` runs them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pyspark.sql.types import StructType
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.shipped_files import resource
+from ebi_spark.errors import InputError
 from ebi_spark.exports.metric_view import DIMENSIONS, metric_view_sql
-from ebi_spark.lake.storage import catalogue_name
+from ebi_spark.lake.catalogue import catalogue_name
+from ebi_spark.lake.storage import Lake
 from ebi_spark.quoting import sql_name, sql_text
 from ebi_spark.tables.published import RELEASE
 from ebi_spark.tables.schemas import TABLES
@@ -30,6 +32,9 @@ SCHEMAS = {
     "gold": ("Flags, rates and the run log. Restricted: patients' records and unsuppressed counts.", PATIENT_LEVEL),
     "published": ("Figures after disclosure control, by release. Nothing about single patients.", PUBLISHED),
 }
+
+# How many refused statements an error names.
+SHOWN_REFUSALS = 5
 
 
 class Existing(NamedTuple):
@@ -64,6 +69,33 @@ def unity_catalog_sql(
     published = sql_name(str(location.catalog), location.schemas["published"])
     statements += [f"GRANT USE SCHEMA, SELECT ON SCHEMA {published} TO {sql_name(group)}" for group in readers]
     return statements
+
+
+def apply_to_catalogue(lake: Lake, readers: Sequence[str], progress: Callable[[str], None]) -> list[str]:
+    """Run the statements for the tables that a lake in a catalogue has, and return those that ran. All are tried. Raises an
+    :class:`InputError` that names those that were refused."""
+    done, refused = [], []
+    names = {table.full_name: lake.identifier(table) for table in TABLES.values() if lake.exists(table)}
+    existing = {
+        full_name: Existing(lake.spark.catalog.getTable(name).description or "", lake.spark.table(name).schema)
+        for full_name, name in names.items()
+    }
+    for statement in unity_catalog_sql(lake.location, readers, existing):
+        try:
+            lake.spark.sql(statement)
+            done.append(statement)
+        except Exception as error:  # each platform raises its own errors; a statement has no data in it
+            condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
+            refused.append(f"{statement[:120]} ({condition})")
+    progress(f"{len(done):,} statements ran")
+    if refused:
+        shown = "; ".join(refused[:SHOWN_REFUSALS])
+        raise InputError(
+            f"{len(refused):,} of {len(done) + len(refused):,} statements were refused, such as: {shown}",
+            remedy="run as the owner of the schemas, or with APPLY TAG and MANAGE; without --apply the SQL is printed, for "
+            "somebody with these rights",
+        )
+    return done
 
 
 def _tags(value: str) -> str:

@@ -7,9 +7,12 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
-from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.geography.record_areas import Lookups, read_lookups
+from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.model import Policy, Revision, RevisionPeriod
+from ebi_spark.tables.silver import RECORD_TABLES
 
 
 def revision_effect(
@@ -44,6 +47,19 @@ def revision_effect(
         F.count_if("after").alias("flagged_after"),
         F.count_if(F.col("after") & ~F.col("before")).alias("enter"),
         F.count_if(F.col("before") & ~F.col("after")).alias("leave"),
+    )
+
+
+def effect_in_lake(
+    lake: Lake, config: RunConfig, policy: Policy, before: Revision, after: Revision
+) -> list[dict[str, Any]]:
+    """The rows of :func:`revision_effect` for all records of the lake, sorted by reading, year and area. ``config`` names the lookups
+    that give a record its area."""
+    records = lake.read(RECORD_TABLES[policy.dataset])
+    effect = revision_effect(records, policy, before, after, read_lookups(lake.spark, config))
+    return sorted(
+        (row.asDict() for row in effect.collect()),
+        key=lambda row: (row["reading"], row["financial_year"], row["area_code"] or ""),
     )
 
 

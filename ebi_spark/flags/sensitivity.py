@@ -3,13 +3,17 @@
 Both count rows of ``gold/activity_flag``. Each row names the decisions that would change its outcome if reversed alone.
 """
 
+from typing import Any
+
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.apply_policies import FLAGGED
 from ebi_spark.flags.attrition import attrition_steps
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.gold import POLICY_SENSITIVITY
 
 _YEAR_OF_REVISION = ("policy_id", "revision", "financial_year")
 _RECORD = ("financial_year", "source_system", "dataset", "record_id")
@@ -137,4 +141,21 @@ def comparison(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPer
             }
         )
         .where(F.col("clause_id") != _EVERY)
+    )
+
+
+def effect_of_decisions(lake: LocalLake, policy_id: str) -> list[dict[str, Any]]:
+    """How many records each decision of a policy adds and removes if it is reversed, over all years of ``gold/policy_sensitivity``.
+    A row for each revision, reading and decision; in each reading the decisions with the largest effect come first."""
+    by = ["revision", "base_reading", "decision", "source", "direction"]
+    totals = lake.grouped(POLICY_SENSITIVITY, by, ["flagged", "added", "removed"], {"policy_id": [policy_id]})
+    return sorted(
+        ({name: value for name, value in row.items() if name != "rows"} for row in totals),
+        key=lambda row: (
+            row["revision"],
+            row["base_reading"],
+            -row["added"] - row["removed"],
+            row["decision"],
+            row["source"],
+        ),
     )

@@ -16,14 +16,12 @@ from pyarrow.lib import ArrowException
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import InputError
+from ebi_spark.lake.conditions import Where, condition_of, quoted
 from ebi_spark.tables.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
     from deltalake import DeltaTable
-
-# Which rows are meant: for each column, its possible values. Of several, one must fit.
-Where = Mapping[str, Iterable[str | int]]
 
 # One thread: rows then come in the same order each time.
 _IN_ORDER = {"datafusion.execution.target_partitions": "1"}
@@ -62,12 +60,13 @@ class LocalLake:
     def __init__(self, location: LakeLocation) -> None:
         self.location = location
 
-    def _path(self, table: Table) -> str:
+    def path(self, table: Table) -> str:
+        """The folder or URL of a table, for a lake in a folder or at a URL."""
         return f"{self.location.place}/{table.layer}/{table.name}"
 
     def exists(self, table: Table) -> bool:
         """Whether the table has a first version."""
-        log = Path(self._path(table)) / "_delta_log"
+        log = Path(self.path(table)) / "_delta_log"
         return log.is_dir() and any(log.glob("*.json"))
 
     def small_rows(
@@ -92,7 +91,7 @@ class LocalLake:
     ) -> list[dict[str, Any]]:
         """The number of ``rows`` and the sums of some columns for each value of the columns ``by``. The table can be
         large."""
-        added = ["count(*) AS rows", *(f"sum({_quoted(name)}) AS {_quoted(name)}" for name in sums)]
+        added = ["count(*) AS rows", *(f"sum({quoted(name)}) AS {quoted(name)}" for name in sums)]
         group = f" GROUP BY {_listed(by)}" if by else ""
         selected = ", ".join([_listed(by), *added] if by else added)
         counted = self.select(table, selected, _filter(where) + group, in_order=False)
@@ -129,7 +128,7 @@ class LocalLake:
     def _existing_path(self, table: Table) -> str:
         if not self.exists(table):
             raise InputError(f"{self.location} has no table {table.full_name}", remedy="run the earlier stages first")
-        return self._path(table)
+        return self.path(table)
 
 
 def query(folder: Path, selected: str, end: str, columns: Iterable[str] = (), *, in_order: bool = True) -> pa.Table:
@@ -139,7 +138,7 @@ def query(folder: Path, selected: str, end: str, columns: Iterable[str] = (), *,
 
     opened = open_table(folder)
     there = {field.name for field in opened.schema().fields}
-    later = "".join(f", NULL AS {_quoted(name)}" for name in columns if name not in there)
+    later = "".join(f", NULL AS {quoted(name)}" for name in columns if name not in there)
     # All names and values in it are quoted.
     sql = f"SELECT {selected} FROM (SELECT *{later} FROM stored) AS stored{end}"  # noqa: S608
     try:
@@ -267,30 +266,10 @@ def _commit_info(entry: Path) -> dict[str, Any] | None:
     return None
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(_quoted, names))
+    return ", ".join(map(quoted, names))
 
 
 def _filter(where: Where | Sequence[Where]) -> str:
     condition = condition_of(where)
     return f" WHERE {condition}" if condition else ""
-
-
-def condition_of(where: Where | Sequence[Where]) -> str:
-    """``where`` in DataFusion's SQL; empty if it means all rows."""
-    either = [
-        " AND ".join(
-            f"{_quoted(column)} IN ({', '.join(map(literal, values)) or 'NULL'})" for column, values in one.items()
-        )
-        for one in ([where] if isinstance(where, Mapping) else where)
-    ]
-    return f"({') OR ('.join(either)})" if any(either) else ""
-
-
-def literal(value: str | int) -> str:
-    """A value in DataFusion's SQL."""
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.lake.staging_area import StagingArea
-from ebi_spark.lake.storage import Lake, run_in_threads
+from ebi_spark.lake.storage import Lake
 from ebi_spark.records import hes, sus_plus
 from ebi_spark.records.cleaning import clean
 from ebi_spark.records.code_tables import classify_codes, clean_codes, code_tables_of, with_codes
@@ -26,7 +26,8 @@ from ebi_spark.records.file_counts import ClassifiedTable
 from ebi_spark.records.row_status import VALID, with_status
 from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE, StagedRecords, StagedRows, stage_rows
 from ebi_spark.sources.reader import SourceTable, TableId
-from ebi_spark.spark.session import with_settings
+from ebi_spark.spark.tuning import with_settings
+from ebi_spark.threads import run_in_threads
 
 # The tables in which a row makes a record by itself, with the function that classifies their rows.
 _ROW_BY_ROW: dict[str, Callable[..., DataFrame]] = {

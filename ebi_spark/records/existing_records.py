@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.lake.storage import Lake, run_in_threads
+from ebi_spark.lake.storage import Lake
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
 from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE
 from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
+from ebi_spark.threads import run_in_threads
 
 File = tuple[str, str]  # system and path
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.lake.storage import Lake, run_in_threads
+from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import Batch
 from ebi_spark.records.ingest_audit import IngestSummary, write_audit
 from ebi_spark.records.plan import Plan
@@ -13,8 +13,9 @@ from ebi_spark.records.quarantine import write_quarantine
 from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE
 from ebi_spark.records.write_records import Outcome, note_withdrawn, replace_records, upsert_records
 from ebi_spark.sources.file_watch import refuse_changed
-from ebi_spark.spark.session import with_settings
+from ebi_spark.spark.tuning import with_settings
 from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
+from ebi_spark.threads import run_in_threads
 
 
 def write_batch(

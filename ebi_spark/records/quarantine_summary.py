@@ -10,7 +10,8 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
-from ebi_spark.lake.local_tables import LocalLake, literal
+from ebi_spark.lake.conditions import literal
+from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import FileCounts
 from ebi_spark.records.row_status import CONFLICTING, FUTURE

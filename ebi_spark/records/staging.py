@@ -31,7 +31,7 @@ from ebi_spark.records.checksums import content
 from ebi_spark.records.duplicates import with_decision
 from ebi_spark.records.row_status import CONFLICTING, CORRUPT_LINE, QUARANTINED, VALID, with_status
 from ebi_spark.sources.reader import raw_json
-from ebi_spark.spark.session import setting
+from ebi_spark.spark.tuning import setting
 from ebi_spark.tables.silver import RECORD_TABLES, REPEATED_ROW
 from ebi_spark.tables.table import YEAR, Table
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ebi_spark.financial_years import period_of
+from ebi_spark.pathway.definitions import definitions as pathway_definitions
 from ebi_spark.rates.activity_change import ANY, PRIMARY_DIAGNOSIS, UNSPECIFIED
 from ebi_spark.rates.equality import DEPRIVATION, UNKNOWN
 from ebi_spark.release.kept_releases import OK, WITHHELD, Earlier
@@ -289,3 +290,20 @@ def _cells(records: int, counted: int, flagged: int, flagged_counted: int) -> tu
         counted - flagged_counted,
         (records - counted) - (flagged - flagged_counted),
     )
+
+
+def sums_of_withheld_years(summary: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+    """The policies and linked measures that add up a step over all years, if one of these years is withheld: it could be worked out
+    from the sum and the other years. ``summary``: rows of ``published/pathway_summary`` of this release and of kept ones."""
+    withheld = {(row["policy_id"], row["measure"], row["window"]) for row in summary if row["status"] == WITHHELD}
+    found: set[tuple[str, str]] = set()
+    for item in pathway_definitions()["measures"]:
+        if "step" in item:
+            found |= {
+                (policy, item["id"])
+                for policy, step, window in withheld
+                if (step, window) == (item["step"], item["window"])
+            }
+            # What such a measure is a share of is the sum of another one.
+            found |= {(policy, item["id"]) for policy, measure in found if measure == item.get("of")}
+    return found

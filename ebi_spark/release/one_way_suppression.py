@@ -1,4 +1,4 @@
-"""Which classes of a one-way table are withheld, so that no small count can be worked out.
+"""Which classes of a one-way table are withheld, so that no small count can be worked out; and the rows of such a table.
 
 A one-way table splits a total that is published elsewhere, such as England's operations in scope, into classes. A class with few
 records is withheld. With it so many others are withheld that there are at least two, and that together they have more records
@@ -12,9 +12,16 @@ must have been removed, a class that a kept release shows becomes small. Then th
 do not show which class lost records.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
+from ebi_spark.release.kept_releases import WITHHELD, Earlier
 from ebi_spark.release.suppression import Thresholds
+
+Row = dict[str, Any]
+
+# Classes that are about the data only, so that their 0 says nothing about a patient.
+UNINFORMATIVE = ("cannot_link", "regime_unknown", "cannot_be_seen")
 
 
 def withheld_classes(
@@ -59,3 +66,54 @@ def withheld_classes(
                 chosen.add(shown[0][1])
                 changed = True
     return frozenset(counts) if (chosen - set(earlier)) & set(earlier_shown) else frozenset(chosen)
+
+
+def hidden_classes(
+    counts: Mapping[str, int],
+    labels: Row,
+    column: str,
+    earlier: Earlier,
+    key: Row,
+    rule: Thresholds,
+    *,
+    totals: Sequence[Collection[str]] = (),
+) -> frozenset[str]:
+    """The classes of a one-way table to withhold: all where a kept release shows counts of the same operations by another
+    revision or reading, because the two would overlap."""
+    if earlier.definitions(key) - {(labels["revision"], labels["reading"])}:
+        return frozenset(counts)
+    return withheld_classes(
+        counts,
+        rule,
+        totals=totals,
+        uninformative=UNINFORMATIVE,
+        earlier=earlier.withheld(key, column),
+        earlier_shown=earlier.shown(key, column),
+    )
+
+
+def class_rows(
+    counts: Mapping[str, int], hidden: Collection[str], labels: Row, column: str, rule: Thresholds
+) -> list[Row]:
+    """A row for each class, with the class in ``column``. ``labels``: what all rows have."""
+    whole = rule.rounded_count(sum(counts.values())) if sum(counts.values()) > rule.high else None
+    found = []
+    for name, count in counts.items():
+        shown = None if name in hidden or whole is None else rule.rounded_count(count)
+        found.append(
+            labels
+            | {
+                column: name,
+                "operations": shown,
+                "of_operations": whole,
+                "share": None if shown is None or not whole else round(min(shown / whole, 1.0), 6),
+                "status": "ok" if shown is not None else WITHHELD,
+            }
+        )
+    return found
+
+
+def definition_of(rows: Iterable[Row]) -> Row:
+    """The revisions and readings of some rows, each as one text."""
+    rows = list(rows)
+    return {name: ", ".join(sorted({str(row[name]) for row in rows})) for name in ("revision", "reading")}

@@ -4,7 +4,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.geography.lookup_files import read_provider_names
 from ebi_spark.lake.local_tables import LocalLake
-from ebi_spark.lake.storage import Lake, published_mask, run_in_threads
+from ebi_spark.lake.permissions import published_mask
+from ebi_spark.lake.storage import Lake
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import monitoring_tables, monthly_tables, published_tables
@@ -60,6 +61,7 @@ from ebi_spark.tables.published import (
 from ebi_spark.tables.silver import QUARANTINE
 from ebi_spark.tables.star import DIM_STATUS
 from ebi_spark.tables.table import YEAR, Table
+from ebi_spark.threads import run_in_threads
 from ebi_spark.validation.check_layers import validate_layer
 from ebi_spark.validation.result import LayerResult
 
@@ -67,11 +69,6 @@ PUBLISHED = (
     RATE, VARIATION, ATTRITION, READING_EFFECT, SENSITIVITY, QUALITY, PUBLISHED_ACTIVITY_MONTH, DAYS_BETWEEN, COMPLETENESS,
     *PUBLISHED_MONITORING, PUBLISHED_POLICY,
 )  # fmt: skip
-
-# How long a replaced release is kept in any case, because readers may still use its id.
-GRACE = timedelta(hours=1)
-# Rows of a release without a manifest are left alone for so long in a catalogue, where another run may be writing them.
-LONGEST_PUBLICATION = timedelta(days=1)
 
 
 @dataclass
@@ -325,51 +322,6 @@ def _replace_manifest(lake: Lake, rows: pa.Table, current: str, stage: str) -> N
     is_current = pc.equal(rows.column("release_id"), current)
     rows = rows.set_column(rows.schema.get_field_index("is_current"), "is_current", is_current)
     lake.replace(RELEASE, rows, {}, stage=stage)
-
-
-def remove_old_releases(
-    lake: Lake, keep: int, now: datetime | None = None, *, leftovers: bool = False, previous: str | None = None
-) -> list[str]:
-    """Remove all releases but the newest ``keep`` and the current one. Returns the ids of the removed releases.
-
-    The previous release is kept for an hour (:data:`GRACE`) after it was replaced, so that readers who had just looked up its
-    id still find its rows. ``previous``: the release that was current until now, where it is known; after a roll-back it need
-    not be the second newest. With ``leftovers``, rows of releases without a manifest are removed too; runs that were killed
-    leave such rows.
-    """
-    if not lake.exists(RELEASE):
-        return []
-    listed = lake.small_rows(RELEASE, ["release_id", "is_current", "released_at"])
-    releases = sorted(listed, key=lambda row: row["released_at"], reverse=True)
-    at_least = ((now or datetime.now(UTC)) - GRACE).timestamp() * 1e6
-    just_replaced = any(row["is_current"] and row["released_at"] > at_least for row in releases)
-    kept = {row["release_id"] for row in releases[: max(keep, 2 if just_replaced else 1)]}
-    kept |= {previous} if just_replaced and previous else set()
-    old = [row["release_id"] for row in releases if row["release_id"] not in kept and not row["is_current"]]
-    if old:
-        # The manifest first, so that readers who join to it never see a release whose rows are being removed.
-        lake.replace(RELEASE, [], {"release_id": old}, stage="maintain")
-    remaining_ids = {row["release_id"] for row in releases} - set(old)
-
-    def remove_rows(table: Table) -> None:
-        unwanted = set(old)
-        if leftovers:
-            found = lake.grouped(table, ["release_id"])
-            unwanted |= {
-                row["release_id"] for row in found if not _may_be_written_now(lake, row["release_id"], now)
-            } - remaining_ids
-        if unwanted:
-            lake.replace(table, [], {"release_id": sorted(unwanted)}, stage="maintain")
-
-    run_in_threads([partial(remove_rows, table) for table in PUBLISHED if lake.exists(table)])
-    return old
-
-
-def _may_be_written_now(lake: Lake, release_id: str, now: datetime | None) -> bool:
-    """Whether rows without a manifest may belong to a release that another run is writing. A lock lets only one run
-    at a time write to a lake in a folder or at a URL; in a catalogue the time in the id decides."""
-    started = (now or datetime.now(UTC)) - LONGEST_PUBLICATION
-    return lake.location.place is None and release_id > f"{started:%Y%m%dT%H%M%SZ}"
 
 
 def kept_release(lake: LocalLake, release_id: str) -> dict[str, Any]:

@@ -31,14 +31,10 @@ from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.small_files import refuse_special
 from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.header_checks import check_headers
-from ebi_spark.spark.session import (
-    local_jars,
-    local_size,
-    platform_session,
-    refuse_local_catalogue,
-    refuse_local_stores,
-    refuse_scratch,
-)
+from ebi_spark.spark.jars import local_jars
+from ebi_spark.spark.platform import platform_session, refuse_local_catalogue, refuse_local_stores
+from ebi_spark.spark.scratch import refuse_scratch
+from ebi_spark.spark.session import local_size
 
 PASSED, WARNING, NOT_CHECKED, REFUSED = "ok", "warning", "not checked", "refused"
 LAYERS_OF_PAGES = ("silver", "flags", "rates", "monitoring", "published")

@@ -21,8 +21,10 @@ from packaging.requirements import Requirement
 from ebi_spark import __version__
 from ebi_spark.errors import InputError
 from ebi_spark.runs.checks_before_start import PASSED, REFUSED, WARNING, Answer, Finding
+from ebi_spark.spark.jars import local_jars
 from ebi_spark.spark.java import class_archive, java_home_problem, java_version, require_java
-from ebi_spark.spark.session import local_jars, local_size, platform_session
+from ebi_spark.spark.platform import platform_session
+from ebi_spark.spark.session import local_size
 
 PYTHONS = ((3, 11), (3, 12))
 # Java takes about this much beside its heap, and Python with Great Expectations about as much again.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ebi_spark.config.fingerprint import fingerprint
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
 from ebi_spark.tables.gold import BATCH, RUN_LOG, STAGE_INPUT
+from ebi_spark.threads import run_in_threads
 
 if TYPE_CHECKING:
     from ebi_spark.lake.local_tables import LocalLake
@@ -215,8 +216,6 @@ def migrate(lake: "Lake") -> list[str]:
 
 
 def _append(lake: "Lake", records: Iterable[StageRecord], inputs: Mapping[str, Mapping[str, str]]) -> None:
-    from ebi_spark.lake.storage import run_in_threads
-
     if not (lake.exists(BATCH) and lake.exists(STAGE_INPUT)):
         lake.prepare()  # the lake of an earlier version
     records = sorted(records, key=lambda record: record.started_at, reverse=True)

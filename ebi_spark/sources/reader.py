@@ -12,7 +12,8 @@ from pyspark.sql.types import StringType, StructField, StructType
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import CODE_TABLES, REGISTERS, ROLES, TableSource
 from ebi_spark.errors import InputError
-from ebi_spark.lake.storage import ONE_PARTITION_BYTES, newest_commit
+from ebi_spark.lake.storage import ONE_PARTITION_BYTES
+from ebi_spark.lake.versions import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
 from ebi_spark.sources.families import concatenation, listed

@@ -11,13 +11,13 @@ from ebi_spark.flags.compute_flags import compute_flags
 from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.record_areas import read_lookups
-from ebi_spark.lake.storage import run_in_threads
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.stages.stage import Stage
 from ebi_spark.stages.years import known_records, silver_years
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION, POLICY_COMPARISON, POLICY_SENSITIVITY
 from ebi_spark.tables.table import YEAR, Table
+from ebi_spark.threads import run_in_threads
 
 
 @dataclass(frozen=True)

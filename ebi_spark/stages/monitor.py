@@ -25,7 +25,7 @@ from ebi_spark.approvals.register import classify_entries, read_registers, unuse
 from ebi_spark.financial_years import end_of, start_of
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.record_areas import read_lookups
-from ebi_spark.lake.storage import Rows, run_in_threads
+from ebi_spark.lake.writers import Rows
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.algorithm import step_reached
 from ebi_spark.pathway.at_operation import approach, decompression, fusions, levels, steps_at_operation
@@ -65,23 +65,18 @@ from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.small_frames import kept, small_frame
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION
-from ebi_spark.tables.monitoring import (
-    ACTIVITY_CHANGE,
-    ACTIVITY_COUNT,
+from ebi_spark.tables.monitoring_approvals import (
     APPROVAL_MATCH,
     APPROVAL_UNUSED,
-    CODE_USE,
-    EQUALITY_RATE,
-    LINKED_MEASURE,
-    PATHWAY,
-    PATHWAY_INCIDENCE,
-    PATHWAY_STEP,
     PRIOR_APPROVAL,
     PRIOR_APPROVAL_QUARANTINE,
     REGIME_CHANGE,
 )
+from ebi_spark.tables.monitoring_changes import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE, LINKED_MEASURE
+from ebi_spark.tables.monitoring_pathway import PATHWAY, PATHWAY_INCIDENCE, PATHWAY_STEP
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION, RECORD_TABLES
 from ebi_spark.tables.table import YEAR, Table
+from ebi_spark.threads import run_in_threads
 
 _REGIME = "board string, policy_id string, kind string, since date, until date, exempts_emergencies boolean"
 _COVERED = "board string, covered_from date, covered_to date, linkable boolean, person_system string"

@@ -12,11 +12,11 @@ from ebi_spark.release.publish import (
     publish,
     published_frames,
     refresh_star,
-    remove_old_releases,
     report_tables,
     roll_back,
     write_text,
 )
+from ebi_spark.release.retention import remove_old_releases
 from ebi_spark.runs.history import refuse_unchecked
 from ebi_spark.runs.output_paths import docs_folder, report_file
 from ebi_spark.runs.stage_inputs import READS

@@ -14,7 +14,7 @@ from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.code_forms import COMPARED, refuse_invalid_codes, with_known_codes
 from ebi_spark.geography.output_areas import unmapped_areas
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
-from ebi_spark.lake.storage import predicate_of, run_in_threads
+from ebi_spark.lake.conditions import predicate_of
 from ebi_spark.rates.completeness import (
     MarkedMonths,
     activity_months,
@@ -44,6 +44,7 @@ from ebi_spark.tables.gold import (
 )
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION
 from ebi_spark.tables.table import YEAR
+from ebi_spark.threads import run_in_threads
 
 # The columns of a rate that the summary shows.
 _SHOWN = (

@@ -19,7 +19,8 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import read_lookups
-from ebi_spark.lake.storage import Lake, predicate_of
+from ebi_spark.lake.conditions import predicate_of
+from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import outcome_fingerprint, revision_periods
 from ebi_spark.policies.model import Clause, Policy, PolicyReading, Revision
 from ebi_spark.rates.periods import rows_to_replace

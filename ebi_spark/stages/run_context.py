@@ -145,7 +145,7 @@ class RunContext:
         """
         from ebi_spark.runs.history import new_record
         from ebi_spark.runs.stage_inputs import READS, recorded_inputs
-        from ebi_spark.spark.session import is_small, is_tiny, uncompiled
+        from ebi_spark.spark.tuning import is_small, is_tiny, uncompiled
 
         spark = self.spark  # an error when the session starts is not an error of the stage
         report = StageReport(name, why=self.why, record=new_record(name, self.config, self.run_id, only))

@@ -17,7 +17,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.own_files import write_whole
 from ebi_spark.synthetic.places import INDEPENDENT, MADE_UP_TRUSTS, uniform
-from ebi_spark.tables.monitoring import AUDIT_SAMPLE
+from ebi_spark.tables.monitoring_audit import AUDIT_SAMPLE
 from ebi_spark.tables.silver import APC_SPELL
 
 # The share of records that the notes would confirm: of flagged ones, and of others by their stratum.

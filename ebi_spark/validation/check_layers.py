@@ -20,8 +20,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from ebi_spark.errors import BrokenRunError
-from ebi_spark.lake.storage import Lake, run_in_threads
+from ebi_spark.lake.storage import Lake
 from ebi_spark.tables.table import Table
+from ebi_spark.threads import run_in_threads
 from ebi_spark.validation import native_suites
 from ebi_spark.validation.page import write_page
 from ebi_spark.validation.result import FailedCheck, LayerResult
