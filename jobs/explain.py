@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ebi_spark.config.load import load_config
 from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import NOUNS, Explanation, with_name
 from ebi_spark.flags.explain_in_lake import explain_in_lake, provider_names, years_with_record
@@ -35,6 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
     policy_option(parser, "--policy", help="one policy (default: all)")
     parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="also load the policies in the policy_dirs of this configuration, and its names of providers",
+    )
+    parser.add_argument(
         "--policies-dir",
         type=Path,
         action="append",
@@ -51,12 +58,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        policies = load_policies(arguments.policies_dir, [arguments.policy] if arguments.policy else None)
+        config = load_config(arguments.config) if arguments.config else None
+        folders = [*arguments.policies_dir, *(config.policy_dirs if config else ())]
+        policies = load_policies(folders, [arguments.policy] if arguments.policy else None)
+        lookup = config.providers if config else None
         datasets = [arguments.dataset] if arguments.dataset else list(RECORD_TABLES)
         years, names = read_lake(
             arguments.lake,
             console,
-            lambda lake: (years_with_record(lake, arguments.record, datasets), provider_names(lake)),
+            lambda lake: (years_with_record(lake, arguments.record, datasets), provider_names(lake, lookup)),
         )
         if not any(years.values()):
             raise InputError(

@@ -151,7 +151,13 @@ def test_the_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: ebi-spark COMMAND")
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: ebi-spark COMMAND")
+    # Help has examples at every level; those of this one are also of a command, whose test types them.
+    examples = [
+        line.strip() for line in printed.partition("\nexamples:\n")[2].splitlines() if line.startswith("  ebi-spark")
+    ]
+    assert len(examples) == 5 and {*examples} <= {typed for each in EXAMPLES.values() for typed, _ in each}
     with pytest.raises(SystemExit):
         cli.main(["help", "policy", "lint"])
     assert capsys.readouterr().out.startswith("usage: ebi-spark policy lint")

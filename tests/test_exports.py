@@ -26,7 +26,7 @@ from test_report import FUSION, IMAGING, manifest, sample
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.exports import lineage
 from ebi_spark.exports.data_contract import data_contract
-from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED, fingertips_rows
+from ebi_spark.exports.fingertips import COLUMNS, INDIRECT, SUPPRESSED, fingertips_rows
 from ebi_spark.exports.lineage import lineage_events
 from ebi_spark.exports.metrics_library import metrics
 from ebi_spark.exports.release_data import ReleaseData, comparison, read_release_data
@@ -197,13 +197,41 @@ def test_fingertips_has_its_header_and_each_published_rate(files: Path, release:
     assert {row["Time period"] for row in pooled} == {"2020/21 - 22/23"}
 
 
-def test_fingertips_has_the_limits_of_the_tables_for_bi_tools() -> None:
-    """Both levels, for every area that the tables have."""
+@pytest.fixture(scope="module")
+def simulated() -> ReleaseData:
+    """A release of drawn areas, whose rates below England are indirect."""
     rates, policies = published_figures.release()
-    made = ReleaseData(
-        {"disclosure": "hes_2018_protected", "geography": "icb_2026", "released_at": datetime(2026, 3, 12, tzinfo=UTC)},
-        {"rate": rates, "policy": policies},
-    )
+    others = {table.name: [] for table in TABLES.values() if table.layer == "published"}
+    manifest = {
+        "disclosure": "hes_2018_protected",
+        "geography": "icb_2026",
+        "released_at": datetime(2026, 3, 12, tzinfo=UTC),
+    }
+    return ReleaseData(manifest, others | {"rate": rates, "policy": policies})
+
+
+def test_spreadsheets_have_no_rate_or_share_without_its_limits(simulated: ReleaseData) -> None:
+    sheets = {sheet.name: sheet for sheet in sheets_of(simulated)}
+    given = 0
+    for name in ("Rates_england", "Rates_region", "Rates_icb", "Rates_provider"):
+        sheet = sheets[name]
+        assert ("indirectly standardised" in sheet.about) == (name != "Rates_england")
+        places = {column: number for number, column in enumerate(sheet.columns)}
+        for value, ends in (
+            ("Rate per 100,000, standardised for age and sex", "{} 95% limit"),
+            ("Share flagged of those in scope", "{} 95% limit of the share"),
+        ):
+            for row in sheet.rows:
+                cells = [row[places[column]] for column in (ends.format("Lower"), value, ends.format("Upper"))]
+                numbers = [cell for cell in cells if not isinstance(cell, str)]
+                assert len(numbers) in (0, 3) and numbers == pytest.approx(sorted(numbers), rel=1e-9), (name, cells)
+                given += len(numbers) == 3
+    assert given > 600
+
+
+def test_fingertips_has_the_limits_of_the_tables_for_bi_tools(simulated: ReleaseData) -> None:
+    """Both levels, for every area that the tables have; and below England a note on the method."""
+    made, rates, policies = simulated, simulated.tables["rate"], simulated.tables["policy"]
     rows = dict(
         zip(
             ((row["policy_id"], row["area_code"], row["period"]) for row in made.rates),
@@ -220,6 +248,8 @@ def test_fingertips_has_the_limits_of_the_tables_for_bi_tools() -> None:
             given = [row[f"{end}_{level}"] for end in ("lower", "upper")]
             assert [float(end) if end else None for end in ends] == given
             compared_rows += given[0] is not None
+        if found["Value"]:
+            assert found["Value note"] == (INDIRECT if row["area_type"] != "england" else "")
     assert compared_rows > 500
 
 

@@ -26,6 +26,7 @@ from deltalake import write_deltalake
 from ebi_spark.config.shipped_files import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.rates.baselines import baselines, compare
+from ebi_spark.release.published_tables import INDIRECT
 from ebi_spark.report import build_report, charts, wording
 from ebi_spark.report.blocks import interval, stack
 from ebi_spark.report.page import report_caveats, sources_to_check
@@ -813,6 +814,20 @@ def test_funnels_widen_where_areas_differ_by_more_than_chance_and_nothing_is_sup
     assert wide.says("if its own 99.8% limits exclude England's rate and it is outside these limits, for every count ")
     suppressed = Page(build_report(few_boards(), release=manifest()))
     assert suppressed.says("is not calculated, because some areas are suppressed.") and not suppressed.says("widened")
+
+
+def test_the_method_of_rates_below_england_is_where_they_are() -> None:
+    """In the caption of the ranked table and in the sentence of the area finder, only where the rates are indirect."""
+    tables = few_boards()
+    captions = "Rates of areas are indirectly standardised from published counts and England's directly"
+    sentence = "per 100,000, indirectly standardised (95% limits "
+    boards = (tables["rate"].area_type == "icb") & (tables["rate"].policy_id == IMAGING)
+    for method, said in (("direct", False), (INDIRECT, True)):
+        tables["rate"].loc[boards, "method"] = method
+        html = build_report(tables, release=manifest())
+        named = [caption for caption in Page(html).tables if captions in caption]
+        assert [caption.split(",")[0] for caption in named] == ["ICBs ranked by standardised rate per 100"] * said
+        assert (sentence in html) == said
 
 
 def test_an_area_is_outside_only_if_every_possible_count_is() -> None:

@@ -62,6 +62,8 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
         ("Upper 95% limit", _limit("upper")),
         ("Compared with England (95% limits)", lambda row: in_words(release.compared_with_england(row))),
         ("Share flagged of those in scope", _column("flagged_share")),
+        ("Lower 95% limit of the share", _column("share_lower")),
+        ("Upper 95% limit of the share", _column("share_upper")),
         revision,
         status,
         ("Notes", lambda row: ", ".join(row["notes"] or [])),
@@ -72,7 +74,7 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
             f"Rates_{kind}",
             f"Flagged records and rates: {name}",
             "A row is one policy, period and area. Below England counts are rounded, and rates are indirectly standardised from "
-            "published counts."
+            "published counts. Limits cover every count that a rounded one can stand for."
             if kind != "england"
             else "A row is one policy and period.",
             [*period, *area, *rate],

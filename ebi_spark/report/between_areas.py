@@ -63,6 +63,13 @@ class Comparison:
         return self.measure == "flagged_share"
 
     @cached_property
+    def is_indirect(self) -> bool:
+        """Whether the areas' rates are indirectly standardised, and England's directly."""
+        return self.measure == "standardised_rate" and any(
+            str(row.get("method") or "").startswith("indirectly") for row in self.shown
+        )
+
+    @cached_property
     def shown(self) -> list[Row]:
         """The areas with a figure, the highest first."""
         return sorted(
@@ -319,6 +326,8 @@ def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:
         about += f"; the line is England ({value})"
     if each.round_to > 1:
         about += ". Limits cover every count that a rounded one can stand for"
+    if each.is_indirect:
+        about += ". Rates of areas are indirectly standardised from published counts and England's directly, which differ by a few percent"
     rate_columns = ("Rate", "95% limits") if not by_share else ()
 
     def cells(row: Row, marks: str) -> tuple[str, ...]:

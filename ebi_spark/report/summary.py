@@ -266,6 +266,7 @@ def _area_words(row: Row, each: Comparison) -> str:
         return f"{each.period}: {counts}, a share of {wording.flagged_share(row)}."
     place = 1 + sum(1 for other in each.shown if other[each.measure] > row[each.measure])
     words = f"{each.period}: {wording.rate(row[each.measure])} per 100,000"
+    words += ", indirectly standardised" if each.is_indirect else ""
     words += f" (95% limits {wording.limits(row)})" if limits_of(row) else ""
     if each.national:
         code, england = str(row["area_code"]), f"England's {wording.rate(each.national)}"
