@@ -27,7 +27,7 @@ from ebi_spark.config.shipped_files import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.rates.baselines import baselines, compare
 from ebi_spark.release.published_tables import INDIRECT
-from ebi_spark.report import build_report, charts, wording
+from ebi_spark.report import build_report, charts, data_quality, wording
 from ebi_spark.report.blocks import interval, stack
 from ebi_spark.report.page import report_caveats, sources_to_check
 from ebi_spark.report.rows import mapping, rows_of
@@ -768,6 +768,10 @@ def test_completeness_names_the_providers_that_sent_little(page: Page) -> None:
     )
     low = page.table("Admitted patient care: low months by provider")
     assert low["RX1"]["Low months, as a percentage of a typical month"] == "October 2022 20%"
+    for name, shown in (("RX1", "RX1"), ("A TRUST", "A TRUST (RX1)")):
+        rates = [{"area_type": "provider", "area_code": "RX1", "area_name": name}]
+        *_, listed = data_quality.completeness(rows_of(sample()["completeness"]), rates)
+        assert [row[0] for row in listed.rows] == [shown]
 
 
 def test_limits_allow_for_repeated_events_where_these_are_published() -> None:
@@ -1343,6 +1347,22 @@ def test_bars_and_charts_show_the_numbers_they_were_given() -> None:
         row["area_code"]: f"{row['standardised_rate']:.1f}" for row in rows if row["standardised_rate"]
     }
     assert charts.trend([], key="a", title="t") is None
+    # The six most distant areas outside the limits have their names in the chart, without the words that all have.
+    sides = charts.outlying(rows, 98.2)
+    people = {row["area_code"]: row["population"] for row in rows}
+    distance = {
+        row["area_code"]: abs(math.sqrt(row["standardised_rate"]) - math.sqrt(98.2))
+        * math.sqrt(people[row["area_code"]])
+        for row in rows
+        if row["area_code"] in sides
+    }
+    assert len(distance) > 6
+    labels = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", chart.svg))
+    nearest, *_ = sorted(distance, key=lambda code: -distance[code])[6:]
+    for code in [*sorted(distance, key=lambda code: -distance[code])[:6], nearest]:
+        (name,) = [row["area_name"] for row in rows if row["area_code"] == code]
+        short = name.removeprefix("NHS ").removesuffix(" Integrated Care Board")
+        assert (short in labels) == (code != nearest), short
     assert charts.funnel([], national=1.0, key="a", title="t") is None
 
 
