@@ -19,6 +19,7 @@ from published_figures import FUSION, IMAGING, RULE, release
 from pyspark.sql import SparkSession
 
 from ebi_spark.release.star import STATUSES, star_rows
+from ebi_spark.report.wording import FOOTNOTES
 from ebi_spark.tables.star import STAR_TABLES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "bi-tools.md").read_text(encoding="utf-8")
@@ -236,5 +237,6 @@ def test_tableau_names_columns_that_exist() -> None:
     assert set(re.findall(r'WHEN "(\w+)"', calculation)) == {"lower", "similar", "higher"}
 
 
-def test_the_page_names_every_table() -> None:
+def test_the_page_names_every_table_and_note() -> None:
     assert [table.name for table in STAR_TABLES if f"| `{table.name}` |" not in PAGE] == []
+    assert dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", PAGE, re.M)) == FOOTNOTES
