@@ -157,6 +157,48 @@ def test_spreadsheets_have_what_is_published_and_nothing_that_is_suppressed(
     assert all(line[5] == CONFIDENTIAL and line[7] == CONFIDENTIAL for line in cells)
 
 
+# The figures of a rate in a spreadsheet, and the columns of published/rate that they are. People are public.
+_FIGURES = {
+    "Flagged records": "activity", "Records in scope": "in_scope", "Rate per 100,000, standardised for age and sex": "standardised_rate",
+    "Lower 95% limit": "lower", "Upper 95% limit": "upper", "Share flagged of those in scope": "flagged_share",
+    "Lower 95% limit of the share": "share_lower", "Upper 95% limit of the share": "share_upper",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ebi.xlsx", "ebi.ods"])
+def test_spreadsheets_go_back_to_the_published_rates(files: Path, name: str) -> None:
+    """Every figure of every rate in its default reading, from the published rows themselves; of a suppressed row, none."""
+    tables = sample()
+    default = tables["policy"].query("is_default_reading")[["policy_id", "reading", "title"]].drop_duplicates()
+    published = tables["rate"].merge(default, on=["policy_id", "reading"])
+    assert len(published) > 100
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for sheet, lines in by_sheet(files, name).items():
+        if sheet.startswith("Rates_"):
+            (head,) = [line for line in lines if "Flagged records" in line]
+            rows = [
+                dict(zip(head, line, strict=True)) for line in lines[lines.index(head) + 1 :] if line[0] is not None
+            ]
+            found |= {
+                tuple(row[key] for key in ("Policy", "Period", "Area code", "Revision of the policy")): row
+                for row in rows
+            }
+    assert len(found) == len(published)
+    suppressed = 0
+    for row in published.to_dict("records"):
+        cells = found[row["title"], row["period"], row["area_code"], row["revision"]]
+        hidden = str(row["status"]).startswith("withheld")
+        suppressed += hidden
+        for heading, column in _FIGURES.items():
+            if hidden:
+                assert cells[heading] == CONFIDENTIAL
+            elif pd.isna(row[column]):
+                assert cells[heading] in (CONFIDENTIAL, "[x]")
+            else:
+                assert cells[heading] == pytest.approx(row[column])
+    assert suppressed > 40
+
+
 def test_sheets_are_in_order_and_in_words(release: ReleaseData) -> None:
     sheets = {sheet.name: sheet for sheet in sheets_of(release)}
     titles = [policy["title"] for policy in release.policies.values()]
