@@ -5,6 +5,7 @@ Headless Chromium comes from the distribution; without it these tests are skippe
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -26,16 +27,22 @@ BOARD = "NHS Eastmere and Dunmere Integrated Care Board"
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with two periods of imaging in every board, so that an area has a line of its own."""
+    """A report with two periods of each policy in every board, so that an area has a line of its own. England also has windows of
+    fusion that boards do not have."""
     tables = sample()
-    earlier = tables["rate"].query(f"policy_id == '{IMAGING}' and area_type == 'icb'").copy()
+    rate = tables["rate"]
+    earlier = rate.query(f"policy_id == '{IMAGING}' and area_type == 'icb'").copy()
     earlier[["financial_year", "period"]] = YEARS[-2]
+    window = rate.query("period_years == 3").copy()
+    window[["financial_year", "period"]] = YEARS[0], "2017-18..2019-20"
+    between = rate.query("period_years == 3 and area_type == 'england'").copy()
+    between[["financial_year", "period"]] = YEARS[-2], "2019-20..2021-22"
     named = framed(
         [rate_row(FUSION, YEARS[-1], "region", "Y1", "East", activity=400, population=8_000_000),
          rate_row(FUSION, YEARS[-1], "region", "Y2", "West", activity=20, population=9_000_000)],
         schemas.RATE,
     )  # fmt: skip
-    tables["rate"] = pd.concat([tables["rate"], earlier, named], ignore_index=True)
+    tables["rate"] = pd.concat([rate, earlier, window, between, named], ignore_index=True)
     file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_text(build_report(tables, release=manifest(data_kind="synthetic")), encoding="utf-8")
     return file
@@ -112,7 +119,7 @@ def test_a_phone_does_not_scroll_sideways(browser: Browser, path: Path) -> None:
     assert browser.run("document.documentElement.scrollWidth") == 390
     assert browser.run("document.querySelector('.figure strong').getBoundingClientRect().height") > 30
     browser.type("#find", "eastmere and dunm")
-    assert browser.run("document.querySelectorAll('.own:not([hidden]) svg').length") == 2
+    assert browser.run("document.querySelectorAll('.own:not([hidden]) svg').length") == 4
     assert browser.run("document.documentElement.scrollWidth") == 390
 
 
@@ -157,9 +164,10 @@ def test_a_name_that_is_typed_shows_its_area_in_funnels_tables_and_a_line_of_its
     panels = browser.run(
         "[...document.querySelectorAll('.own:not([hidden])')].map(e => [e.textContent, e.querySelectorAll('circle').length])"
     )
-    # In the summary and in the section of each policy; imaging has two periods.
-    assert len(panels) == 4 and [marks for _, marks in panels].count(2) == 2
+    # In the summary and in the section of each policy, each with two periods.
+    assert [marks for _, marks in panels] == [2] * 4
     assert all(text.startswith(f"{BOARD}. ") for text, _ in panels) and browser.problems() == []
+    assert texts_of_lines(browser) == [["2021-22", "2022-23"], ["2017-18 to", "2019-20", "2020-21 to", "2022-23"]] * 2
     # The row is in a view that is open, and in sight in the box that it scrolls in.
     shown = "(row => { const box = row.closest('.long').getBoundingClientRect(), at = row.getBoundingClientRect(); "
     shown += "return row.closest('details').open && at.top >= box.top && at.bottom <= box.bottom })"
@@ -167,6 +175,22 @@ def test_a_name_that_is_typed_shows_its_area_in_funnels_tables_and_a_line_of_its
     browser.type("#find", "no such place")
     assert browser.run("document.getElementById('found').textContent") == "No area matches"
     assert browser.run("document.querySelectorAll('.chosen').length") == 0
+
+
+def texts_of_lines(browser: Browser) -> list[list[str]]:
+    """The periods of each line that an area has of its own. No text of it covers another or is cut off."""
+    drawn = browser.run(
+        "[...document.querySelectorAll('.own:not([hidden]) svg')].map(svg => [svg, ...svg.querySelectorAll('text')].map(e => "
+        "{ const box = e.getBoundingClientRect(); return [e.tagName, e.textContent, box.left, box.top, box.right, box.bottom] }))"
+    )
+    for (_, _, *frame), *texts in drawn:
+        for number, (_, words, left, top, right, bottom) in enumerate(texts):
+            assert frame[0] <= left and right <= frame[2] and top >= frame[1] and bottom <= frame[3] + 1, words
+            for _, other, left_of, top_of, right_of, bottom_of in texts[number + 1 :]:
+                # Boxes of text have some space above and below.
+                apart = right <= left_of or right_of <= left or bottom <= top_of + 4 or bottom_of <= top + 4
+                assert apart, (words, other)
+    return [[words for _, words, *_ in texts if re.match(r"\d{4}-", words)] for _, *texts in drawn]
 
 
 def test_everything_can_be_reached_with_the_keyboard(browser: Browser, path: Path) -> None:

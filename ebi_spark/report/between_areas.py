@@ -224,7 +224,7 @@ def _line(each: Comparison) -> str:
     """How many areas there are, and why some have no figure."""
     figure = "share" if each.by_share else "rate"
     statuses = Counter(str(row.get("status")) for row in each.rows if row.get(each.measure) is None)
-    words = f"{len(each.rows)} {wording.areas(each.kind)}, {each.period}: {len(each.shown)} have a published {figure}"
+    words = f"{len(each.rows)} {wording.areas(each.kind)}, {each.period}: {len(each.shown)} {'has' if len(each.shown) == 1 else 'have'} a published {figure}"
     if each.suppressed:
         reasons = zip(
             SUPPRESSED, ("for a small number", "so that a small number elsewhere cannot be worked out"), strict=True

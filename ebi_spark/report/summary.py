@@ -12,7 +12,7 @@ from ebi_spark.report import over_time, wording
 from ebi_spark.report.between_areas import Comparison, main_comparison
 from ebi_spark.report.blocks import stack
 from ebi_spark.report.policy import Policy
-from ebi_spark.report.rows import Row, clauses_of, is_suppressed, years_of
+from ebi_spark.report.rows import Row, clauses_of, is_suppressed
 
 _SIDES = {"above": "higher", "below": "lower"}
 # A sentence names at most so many areas.
@@ -224,7 +224,7 @@ def _outlying(each: Comparison) -> str:
 def area_data(policies: Sequence[Policy]) -> dict[str, Any]:
     """What the area finder shows: published figures only.
 
-    ``areas``: key → name and kind. ``policies``: anchor → ``england``, (period, rate) pairs, and ``rows``, by area the
+    ``areas``: key → name and kind. ``policies``: anchor → ``england``, (period, rate) pairs of the periods that areas have, and ``rows``, by area the
     sentence on the newest period and a (period, rate, lower, upper) of every period with a rate.
     """
     areas: dict[str, tuple[str, str]] = {}
@@ -233,13 +233,14 @@ def area_data(policies: Sequence[Policy]) -> dict[str, Any]:
         rows: dict[str, Any] = {}
         england: dict[str, float] = {}
         for each in policy.comparisons:
+            periods = {row["period"] for row in (*each.earlier, *each.rows)}
             if not each.by_share:
                 england |= {
                     wording.period(row): row[each.measure]
                     for row in policy.whole()
                     if row["area_type"] == wording.NATIONAL
                     and row.get(each.measure) is not None
-                    and years_of(row) == years_of(each.rows[0])
+                    and row["period"] in periods
                 }
             for row in each.rows:
                 key = wording.area_key(row)
