@@ -123,6 +123,19 @@ def test_a_phone_does_not_scroll_sideways(browser: Browser, path: Path) -> None:
     assert browser.run("document.documentElement.scrollWidth") == 390
 
 
+def test_no_text_of_a_chart_is_cut_off(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    boxes = browser.run(
+        "[...document.querySelectorAll('figure svg')].flatMap(svg => [...svg.querySelectorAll('text')].map(text => { "
+        "const inner = text.getBoundingClientRect(), outer = svg.getBoundingClientRect(); return [text.textContent, "
+        "inner.left - outer.left, outer.right - inner.right, inner.top - outer.top, outer.bottom - inner.bottom] }))"
+    )
+    assert len(boxes) > 100
+    assert [(words, room) for words, *room in boxes if min(room) < -0.5] == []
+    assert {"1m", "500k", "mean 5,116"} <= {words for words, *_ in boxes}
+
+
 def test_no_table_beside_a_chart_is_cut_off(browser: Browser, path: Path) -> None:
     browser.open(path)
     boxes = browser.run(

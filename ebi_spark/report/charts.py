@@ -271,7 +271,7 @@ def _control(
     for value, rules, empty in zip(values, found, hollow, strict=True):
         worse = limits is not None and (value > limits.centre) != fewer_is_higher
         kinds.append("above" if rules and worse else "below" if rules else "hollow" if empty else "")
-    with _drawing(2.9, label, right=0.95 if limits else 0.1, top=0.65 if len(set(kinds)) > 1 else 0.42) as (
+    with _drawing(2.9, label, right=1.0 if limits else 0.1, top=0.65 if len(set(kinds)) > 1 else 0.42) as (
         figure,
         axes,
     ):
@@ -292,12 +292,12 @@ def _control(
         ends = []
         if limits is not None:
             top = max(top, limits.upper)
-            ends = [(limits.centre, f"{centre} {wording.rate(limits.centre)}", INK)]
+            ends = [(limits.centre, f"{centre} {_short(limits.centre)}", INK)]
             axes.axhline(limits.centre, color=INK, linewidth=1.1)
             for end in (limits.lower, limits.upper):
                 if end > 0:
                     axes.axhline(end, color=GREY, linestyle=":", linewidth=1.3)
-                    ends.append((end, f"limit {wording.rate(end)}", GREY))
+                    ends.append((end, f"limit {_short(end)}", GREY))
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xlim(-0.8, len(values) - 0.2)
         axes.set_ylim(0, 1.08 * top or 1)
@@ -439,11 +439,18 @@ def _legend(
         )  # fmt: skip
 
 
+def _short(value: float) -> str:
+    """A number at the end of a line; a large one without decimals, so that it fits."""
+    return wording.count(value) if value >= 1_000 else wording.rate(value)
+
+
 def _rate_tick(value: float, _: int) -> str:
-    return f"{value:,.0f}" if abs(value) >= 10 or value == 0 else f"{value:.4g}"
+    if value >= 10_000:  # written out, it would not fit
+        return _people(value)
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.4g}"
 
 
 def _people(value: float) -> str:
     if value >= 1_000_000:
         return f"{value / 1_000_000:.4g}m"
-    return f"{value / 1_000:,.0f}k" if value >= 1_000 else f"{value:.0f}"
+    return f"{value / 1_000:.4g}k" if value >= 1_000 else f"{value:.0f}"
