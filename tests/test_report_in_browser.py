@@ -131,9 +131,32 @@ def test_no_text_of_a_chart_is_cut_off(browser: Browser, path: Path) -> None:
         "const inner = text.getBoundingClientRect(), outer = svg.getBoundingClientRect(); return [text.textContent, "
         "inner.left - outer.left, outer.right - inner.right, inner.top - outer.top, outer.bottom - inner.bottom] }))"
     )
-    assert len(boxes) > 100
+    assert len(boxes) > 80
     assert [(words, room) for words, *room in boxes if min(room) < -0.5] == []
     assert {"1m", "500k", "mean 5,116"} <= {words for words, *_ in boxes}
+
+
+def test_names_in_funnel_plots_cover_neither_each_other_nor_an_outlier(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    usual = browser.run("getComputedStyle(document.documentElement).getPropertyValue('--usual').trim()")
+    plots = browser.run(
+        "[...document.querySelectorAll('figure svg[aria-label*=\"funnel plot\"]')].map(svg => [...svg.querySelectorAll("
+        "'text, use[data-area]')].map(e => { const box = e.getBoundingClientRect(); return [e.tagName, e.textContent, "
+        "getComputedStyle(e).fill, box.left, box.top, box.right, box.bottom] }))"
+    )
+    named = []
+    for parts in plots:
+        names = [(words, box) for tag, words, _, *box in parts if tag == "text" and " and " in words]
+        outliers = [(words, box) for tag, words, fill, *box in parts if tag == "use" and fill != rgb(usual)]
+        named.append((len(names), len(outliers)))
+        for number, (name, (left, top, right, bottom)) in enumerate(names):
+            for other, (left_of, top_of, right_of, bottom_of) in (*names[number + 1 :], *outliers):
+                # Boxes of text have some space above and below.
+                apart = right <= left_of or right_of <= left or bottom <= top_of + 3 or bottom_of <= top + 3
+                assert apart, (name, other)
+    # As many as there is room for, six at most.
+    assert [numbers for numbers in named if numbers[1] > 2] == [(6, 23), (3, 15)]
 
 
 def test_no_table_beside_a_chart_is_cut_off(browser: Browser, path: Path) -> None:

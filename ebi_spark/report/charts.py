@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox
 
 from ebi_spark.rates.control_charts import Z_95, Z_998, ControlChart, funnel_limits
 from ebi_spark.release.published_limits import limits_of
@@ -201,22 +202,32 @@ def outlying(rows: Sequence[Row], national: float, phi: float = 1.0, round_to: i
 
 
 def _name_outliers(axes: Axes, rows: Sequence[Row], national: float, measure: str, largest: float) -> None:
-    """Names beside the most distant outliers, moved apart where they would cover each other."""
+    """Names beside outliers, the most distant first, as far as there is room: no name covers another one or an outlier."""
     distant = sorted(
         rows, key=lambda row: -abs(math.sqrt(row[measure]) - math.sqrt(national)) * row["population"] ** 0.5
     )
-    low, high = axes.get_ylim()
-    places: list[tuple[float, float, int]] = []
-    for row in sorted(distant[:NAMED], key=lambda row: row[measure]):
-        right = row["population"] > largest * 0.55
-        x, y = row["population"] / largest, (row[measure] - low) / (high - low)
-        name = fill(wording.short_name(row), 27)
-        above = sum(lines for left, height, lines in places if abs(x - left) < 0.45 and abs(y - height) < 0.08)
-        places.append((x, y, name.count("\n") + 1))
-        axes.annotate(
-            name, (row["population"], row[measure]), fontsize=9.5, va="center", xytext=(-7 if right else 7, 12 * above),
-            textcoords="offset points", ha="right" if right else "left", parse_math=False, linespacing=1.0,
+    points = axes.transData.transform([(row["population"], row[measure]) for row in rows])
+    plot, taken = axes.get_window_extent(), [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    named = 0
+    for row in distant:
+        # On the left of the point (-1) or on its right, at its height or a line of text above or below it.
+        near = -1 if row["population"] > largest * 0.55 else 1
+        name = axes.annotate(
+            fill(wording.short_name(row), 27), (row["population"], row[measure]), fontsize=9.5, va="center",
+            xytext=(0, 0), textcoords="offset points", parse_math=False, linespacing=1.0,
         )  # fmt: skip
+        for side, height in ((near, 0), (-near, 0), (near, 9), (near, -9), (-near, 9), (-near, -9)):
+            name.set(position=(7 * side, height), ha="left" if side > 0 else "right")
+            box = name.get_window_extent()
+            inside = box.x0 >= plot.x0 and box.x1 <= plot.x1 and box.y0 >= plot.y0
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                named += 1
+                break
+        else:
+            name.remove()
+        if named == NAMED:
+            return
 
 
 def by_month(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
@@ -345,7 +356,8 @@ def _drawing(
         # A user's matplotlibrc must not change the report.
         mpl.rcdefaults()
         mpl.rcParams.update(style)
-        figure = Figure(figsize=(WIDTH, height))
+        # As many dots an inch as SVG has units, so that texts can be measured.
+        figure = Figure(figsize=(WIDTH, height), dpi=72)
         FigureCanvasSVG(figure)
         box = (LEFT / WIDTH, bottom / height, 1 - (LEFT + right) / WIDTH, 1 - (bottom + top) / height)
         axes = figure.add_axes(box)
