@@ -54,8 +54,10 @@ def card(policy: Policy, aim: str, caveats: Sequence[str]) -> Card:
     if scope and not aim:
         asks = f"The policy asks for fewer of these: {' '.join(scope)}"
     publisher = str((policy.current or {}).get("publisher") or policy.policy_id)
+    sure = _how_sure(policy)
+    notes = wording.notes_of(newest) if newest else []
     answers = [
-        ("How sure", _how_sure(policy) + policy.footnotes.marks(policy.reconciled)),
+        ("How sure", sure + policy.footnotes.marks(policy.reconciled) if sure else ""),
         ("Where", _where(policy)),
         ("Which way", over_time.direction(policy.whole())),
         ("What this cannot say", " ".join(caveats)),
@@ -68,7 +70,7 @@ def card(policy: Policy, aim: str, caveats: Sequence[str]) -> Card:
         figure="no data" if newest is None else wording.count_in(newest, "activity"),
         unit=_unit(policy, newest),
         rate="" if newest is None else _rate_words(newest),
-        marks=policy.footnotes.marks(wording.notes_of(newest) if newest else []),
+        marks=policy.footnotes.marks(notes if sure else [*policy.reconciled, *notes]),
         readings=readings_of(policy),
         answers=tuple((label, words) for label, words in answers if words),
     )
