@@ -123,17 +123,53 @@ def test_a_phone_does_not_scroll_sideways(browser: Browser, path: Path) -> None:
     assert browser.run("document.documentElement.scrollWidth") == 390
 
 
-def test_no_text_of_a_chart_is_cut_off(browser: Browser, path: Path) -> None:
-    browser.open(path)
+def texts_of_charts(browser: Browser) -> list[str]:
+    """All texts of charts. None is cut off, and none covers another one."""
     browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
-    boxes = browser.run(
-        "[...document.querySelectorAll('figure svg')].flatMap(svg => [...svg.querySelectorAll('text')].map(text => { "
-        "const inner = text.getBoundingClientRect(), outer = svg.getBoundingClientRect(); return [text.textContent, "
-        "inner.left - outer.left, outer.right - inner.right, inner.top - outer.top, outer.bottom - inner.bottom] }))"
+    charts = browser.run(
+        "[...document.querySelectorAll('figure svg')].map(svg => [svg, ...svg.querySelectorAll('text')].map(e => { const box = "
+        "e.getBoundingClientRect(); return [e.tagName === 'svg' ? '' : e.textContent, box.left, box.top, box.right, box.bottom] }))"
     )
-    assert len(boxes) > 80
-    assert [(words, room) for words, *room in boxes if min(room) < -0.5] == []
-    assert {"1m", "500k", "mean 5,116"} <= {words for words, *_ in boxes}
+    for (_, *frame), *texts in charts:
+        for number, (words, left, top, right, bottom) in enumerate(texts):
+            inside = (
+                frame[0] <= left + 0.5
+                and frame[1] <= top + 0.5
+                and right - 0.5 <= frame[2]
+                and bottom - 0.5 <= frame[3]
+            )
+            assert inside, words
+            for other, left_of, top_of, right_of, bottom_of in texts[number + 1 :]:
+                # Boxes of text have some space above and below.
+                apart = right <= left_of or right_of <= left or bottom <= top_of + 4 or bottom_of <= top + 4
+                assert apart, (words, other)
+    return [words for _, *texts in charts for words, *_ in texts]
+
+
+def test_texts_of_charts_are_whole_and_apart(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    assert {"1m", "500k", "mean 5,116"} <= {*texts_of_charts(browser)}
+
+
+def test_names_of_readings_and_revisions_fit_beside_their_lines(browser: Browser, tmp_path: Path) -> None:
+    years = [f"{year}-{year - 1999}" for year in range(2017, 2025)]
+    counts = {"as_published": 52_000, "as_intended": 58_000, "guidance_coded": 47_000}
+    rates = [
+        rate_row(IMAGING, year, "england", "E92", "England", activity=count) | {"reading": reading}
+        for year in years
+        for reading, count in counts.items()
+    ]
+    rates += [rate_row(FUSION, year, "england", "E92", "England", activity=800) for year in years]
+    rates.append(rate_row(FUSION, years[-1], "england", "E92", "England", activity=780_000) | {"revision": "2024-09"})
+    file = tmp_path / "report.html"
+    file.write_text(
+        build_report(sample() | {"rate": framed(rates, schemas.RATE)}, release=manifest()), encoding="utf-8"
+    )
+    browser.open(file)
+    texts = texts_of_charts(browser)
+    assert {"guidance coded 80.7", "as published 89.3", "99.6", "revision 2022-08 1.4", "revision 2024-09 1,339.4"} <= {
+        *texts
+    }
 
 
 def test_names_in_funnel_plots_cover_neither_each_other_nor_an_outlier(browser: Browser, path: Path) -> None:

@@ -61,7 +61,9 @@ def trend(
         return None
     years = sorted({str(row["financial_year"]) for row in ordered})
     revisions = sorted({str(row.get("revision")) for row in shown})
-    with _drawing(2.9, "Per 100,000 people", right=1.6 if others else 0.6) as (figure, axes):
+    # Room for the names at the ends of the lines.
+    right = 1.95 if len(revisions) > 1 else 1.6 if others else 0.6
+    with _drawing(2.9, "Per 100,000 people", right=right) as (figure, axes):
         ends: list[tuple[float, str, str]] = []
         for name, own in (others or {}).items():
             newest = max((str(row.get("revision")) for row in own), default="")
@@ -411,7 +413,8 @@ def _mark(attributes: str, row: Row, measure: str) -> str:
 
 
 def _years(axes: Axes, years: Sequence[str]) -> None:
-    step = math.ceil(len(years) / 6)
+    """Labels of as many years as fit beside each other."""
+    step = math.ceil(len(years) * 48 / axes.get_window_extent().width)
     axes.set_xticks(range(0, len(years), step), years[::step])
 
 
