@@ -17,6 +17,7 @@ from textwrap import fill
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -210,7 +211,8 @@ def _name_outliers(axes: Axes, rows: Sequence[Row], national: float, measure: st
     )
     points = axes.transData.transform([(row["population"], row[measure]) for row in rows])
     plot, taken = axes.get_window_extent(), [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in points]
-    named = 0
+    # It draws nothing; it measures texts. (Without it, the chart would be drawn once for each name.)
+    measured, named = RendererAgg(1, 1, 72), 0
     for row in distant:
         # On the left of the point (-1) or on its right, at its height or a line of text above or below it.
         near = -1 if row["population"] > largest * 0.55 else 1
@@ -220,7 +222,7 @@ def _name_outliers(axes: Axes, rows: Sequence[Row], national: float, measure: st
         )  # fmt: skip
         for side, height in ((near, 0), (-near, 0), (near, 9), (near, -9), (-near, 9), (-near, -9)):
             name.set(position=(7 * side, height), ha="left" if side > 0 else "right")
-            box = name.get_window_extent()
+            box = name.get_window_extent(measured)
             inside = box.x0 >= plot.x0 and box.x1 <= plot.x1 and box.y0 >= plot.y0
             if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
