@@ -47,10 +47,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "explain": (
         ("ebi-spark explain --lake lake --record RECORD_ID", "which policies flag a record, and why"),
         ("ebi-spark explain --lake lake --record RECORD_ID --dataset apc --policy 2Y_back_pain_fusion", "one policy"),
-        (
-            "ebi-spark explain --lake lake --record RECORD_ID --config run.yml",
-            "with your own policies and names of providers",
-        ),
+        ("ebi-spark explain --config run.yml --record RECORD_ID", "also with your own policies and names of providers"),
     ),
     "audit": (
         (

@@ -172,6 +172,28 @@ def test_a_lake_near_the_one_that_was_named(tmp_path: Path, capsys: pytest.Captu
     assert "what to do: check the path" in capsys.readouterr().err
 
 
+def test_explain_takes_lake_and_policies_from_a_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["explain", "--record", "1"])
+    assert ended.value.code == 2 and "ebi-spark: explain: --lake is missing" in capsys.readouterr().err
+    config = tmp_path / "run.yml"
+    config.write_text("lake: ./lake\nsources: {a: {system: sus_plus, tables: {opa: opa.csv}}}\npolicy_dirs: [own]\n")
+    asked = ["explain", "--record", "1", "--config", str(config)]
+    assert cli.main(asked) == 2
+    assert f"there is no folder {tmp_path / 'own'}" in capsys.readouterr().err
+    (tmp_path / "own").mkdir()
+    assert cli.main(asked) == 2
+    assert f"there is no lake at {tmp_path / 'lake'}" in capsys.readouterr().err
+    (tmp_path / "lake" / "silver").mkdir(parents=True)
+    assert cli.main(asked) == 2
+    assert "no record of that id is in silver" in capsys.readouterr().err
+    # The lake that is named comes first.
+    assert cli.main([*asked, "--lake", str(tmp_path / "own")]) == 2
+    assert f"there is no lake at {tmp_path / 'own'}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["policy", "list"], ["policy", "list", "--json"]])
 def test_a_reader_that_stops_reading_is_no_failure_of_the_data(words: list[str]) -> None:
     """As after ``| head``: no message, and the status that a program has that SIGPIPE ended."""
