@@ -3,7 +3,7 @@
 # checkout but the packaging tools' caches and ~/.cache/ebi-spark (EBI_SPARK_JARS moves the latter).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-spark40 platforms urls coverage soak lint docs picture contract bench lock clean
+.PHONY: help setup demo test test-spark40 platforms urls coverage soak nightly lint docs picture contract bench lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -73,6 +73,10 @@ coverage: $(READY) ## the tests, and which lines of the package they run
 
 soak: $(READY) ## long tests: runs stopped, killed at random moments, failing at every commit, a full disk; over half an hour
 	@$(BIN)/python -m pytest -m soak -s tests
+
+nightly: $(READY) $(S3_SERVER)/bin/moto_server ## for a schedule: `soak`, `platforms`, `urls` and `test-spark40`; hours
+	@$(BIN)/python -m jobs.setup --urls
+	@$(MAKE) --no-print-directory --keep-going soak test-spark40
 
 lint: $(READY) ## lint and types alone
 	@$(BIN)/ruff check .

@@ -16,7 +16,7 @@ LIST = ".ebi-spark-wrote.json"
 _OLD_INDEX = "<title>Checks of "
 _OLD_PLACES = ("index.html", "expectations/**/*.html", "validations/**/*.html")
 # Raise it when the design or words of the report change: a report with an earlier number is made again.
-REPORT_VERSION = 5
+REPORT_VERSION = 6
 # A report says which program made it, or (in older versions) what it is about.
 _DRAWN_BY = '<meta name="generator" content="ebi-spark'
 REPORT_MARKS = (_DRAWN_BY, "<title>Evidence-Based Interventions")

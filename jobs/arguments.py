@@ -190,7 +190,8 @@ def common_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def lake_option(parser: argparse.ArgumentParser) -> None:
-    """``--lake`` of the commands that read an existing lake."""
+def lake_option(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """``--lake`` of the commands that read an existing lake. It is not required where ``--config`` can name the lake."""
     words = "the lake: its folder, its URL (s3a://…), or catalog.prefix in a catalogue"
-    parser.add_argument("--lake", required=True, metavar="LAKE", help=words)
+    words += "" if required else " (default: the configuration's)"
+    parser.add_argument("--lake", required=required, metavar="LAKE", help=words)

@@ -5,6 +5,7 @@ import os
 import sys
 
 from ebi_spark import __version__
+from jobs.examples import first_examples
 
 GROUPS = {
     "start": {
@@ -107,7 +108,8 @@ def _usage() -> str:
     ]
     for title, commands in GROUPS.items():
         lines += ["", f"{title}:", *(f"  {name:<{width}}  {words}" for name, words in commands.items())]
-    return "\n".join([*lines, "", "`ebi-spark COMMAND --help` shows its options, with examples."])
+    lines += ["", first_examples("generate", "check", "run", "explain", "export")]
+    return "\n".join([*lines, "", "`ebi-spark COMMAND --help` shows its options, with more examples."])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The examples at the end of each command's help: what to type, and what it does."""
 
+from collections.abc import Sequence
+
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "check": (("ebi-spark check --config run.yml", "list all problems of a configuration, in seconds"),),
     "doctor": (
@@ -45,6 +47,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "explain": (
         ("ebi-spark explain --lake lake --record RECORD_ID", "which policies flag a record, and why"),
         ("ebi-spark explain --lake lake --record RECORD_ID --dataset apc --policy 2Y_back_pain_fusion", "one policy"),
+        ("ebi-spark explain --config run.yml --record RECORD_ID", "also with your own policies and names of providers"),
     ),
     "audit": (
         (
@@ -84,7 +87,14 @@ def examples_of(command: str) -> list[tuple[str, str]]:
 
 def as_epilog(command: str) -> str | None:
     """The examples of a command for the end of its help; None if it has none."""
-    examples = examples_of(command)
-    if not examples:
-        return None
-    return "\n".join(["examples:", *(f"  {typed}\n      {meaning}" for typed, meaning in examples)])
+    return _listed(examples_of(command)) or None
+
+
+def first_examples(*commands: str) -> str:
+    """The first example of each command, for the list of all commands."""
+    return _listed([EXAMPLES[name][0] for name in commands])
+
+
+def _listed(examples: Sequence[tuple[str, str]]) -> str:
+    lines = [f"  {typed}\n      {meaning}" for typed, meaning in examples]
+    return "\n".join(["examples:", *lines]) if lines else ""

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from ebi_spark.config.load import load_config
 from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import NOUNS, Explanation, with_name
 from ebi_spark.flags.explain_in_lake import explain_in_lake, provider_names, years_with_record
@@ -25,7 +26,7 @@ from jobs.screen import headed, output_console
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark explain``."""
     parser = JobParser(prog="ebi-spark explain", description=__doc__)
-    lake_option(parser)
+    lake_option(parser, required=False)
     parser.add_argument(
         "--record",
         required=True,
@@ -34,6 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
     policy_option(parser, "--policy", help="one policy (default: all)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="use this configuration's lake, its policy_dirs besides the shipped policies, and its names of providers",
+    )
     parser.add_argument(
         "--policies-dir",
         type=Path,
@@ -49,21 +56,27 @@ def main(argv: list[str] | None = None) -> int:
     )
     common_options(parser)
     arguments = parser.parse_args(argv)
+    if not (arguments.lake or arguments.config):
+        parser.error("the following arguments are required: --lake")
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        policies = load_policies(arguments.policies_dir, [arguments.policy] if arguments.policy else None)
+        config = load_config(arguments.config) if arguments.config else None
+        folders = [*arguments.policies_dir, *(config.policy_dirs if config else ())]
+        policies = load_policies(folders, [arguments.policy] if arguments.policy else None)
+        lookup = config.providers if config else None
+        lake = arguments.lake or (config.lake if config else "")
         datasets = [arguments.dataset] if arguments.dataset else list(RECORD_TABLES)
         years, names = read_lake(
-            arguments.lake,
+            lake,
             console,
-            lambda lake: (years_with_record(lake, arguments.record, datasets), provider_names(lake)),
+            lambda tables: (years_with_record(tables, arguments.record, datasets), provider_names(tables, lookup)),
         )
         if not any(years.values()):
             raise InputError(
                 "no record of that id is in silver" + (f" ({arguments.dataset})" if arguments.dataset else ""),
                 remedy="check the id and the dataset; `ebi-spark status` shows which years the lake has",
             )
-        with opened_lake(arguments.lake, console) as context:
+        with opened_lake(lake, console) as context:
             found = explain_in_lake(context.lake, arguments.record, years, policies, names)
         outcome["records"] = [one.facts | {"sentences": one.sentences} for one in found]
         outcome["explained"] = [item for one in found for item in one.readings]

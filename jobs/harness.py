@@ -219,7 +219,7 @@ def _known_bytes(*sizes: int | None) -> int | None:
     return max(known) if len(known) == len(sizes) else None
 
 
-def read_lake(lake: str, console: Console, read: Callable[["LocalLake"], _Found]) -> _Found:
+def read_lake(lake: str | LakeLocation, console: Console, read: Callable[["LocalLake"], _Found]) -> _Found:
     """What ``read`` finds in an existing lake. A lake in a folder is read without Spark, unless one of its tables can only
     be read by Spark; one at a URL or in a catalogue needs a session."""
     from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
@@ -247,9 +247,9 @@ def check_lake(location: LakeLocation, check: Callable[["LocalLake"], object]) -
             check(LocalLake(location))
 
 
-def existing_lake(lake: str) -> LakeLocation:
+def existing_lake(lake: str | LakeLocation) -> LakeLocation:
     """Where an existing lake is. Raises an :class:`InputError` for a folder without one."""
-    location: LakeLocation = lake_location(lake, Path.cwd(), "--lake")
+    location = lake_location(lake, Path.cwd(), "--lake") if isinstance(lake, str) else lake
     refuse_without_lake(location)
     return location
 
@@ -276,7 +276,7 @@ def _lake_near(folder: Path) -> Path | None:
 
 @contextmanager
 def opened_lake(
-    lake: str, console: Console, *, all_records: bool = False, to_write: bool = False, run_id: str = ""
+    lake: str | LakeLocation, console: Console, *, all_records: bool = False, to_write: bool = False, run_id: str = ""
 ) -> Iterator[Context]:
     """A session and an existing lake, for commands without a configuration. ``all_records``: the command reads more than a
     few records, so the session is made for as many as the lake has. ``to_write``: the lake is locked meanwhile. ``run_id``: of the

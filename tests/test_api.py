@@ -116,6 +116,7 @@ CHANGE = [FUSION, "2019-20", "2021-22"]
         ({1: "2021-22"}, "have years in common", "earlier period first"),
         ({1: "2019-20,2021-22"}, "leaves out a year", "2018-19..2020-21"),
         ({"area": "icb:QYG"}, "the area 'icb:QYG'", "the types are england"),
+        ({"area": "engalnd"}, "the area 'engalnd'", "did you mean england? Write "),
         ({1: "2021"}, "2021", "2021-22"),
     ],
 )

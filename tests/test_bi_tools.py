@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -18,6 +19,7 @@ from published_figures import FUSION, IMAGING, RULE, release
 from pyspark.sql import SparkSession
 
 from ebi_spark.release.star import STATUSES, star_rows
+from ebi_spark.report.wording import FOOTNOTES
 from ebi_spark.tables.star import STAR_TABLES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "bi-tools.md").read_text(encoding="utf-8")
@@ -177,6 +179,54 @@ def test_power_bi_names_columns_that_exist() -> None:
     assert all(key in known[table] & known["rate_current"] for key, table in joins)
 
 
+# What a reader of the page filters on to draw each of the three, and sorts by.
+DRAWN = {
+    "League table": (IMAGING, {"rate_current[area_type]": "icb", "dim_period[label]": "2022-23"}, "standardised_rate DESC NULLS LAST, 1"),
+    "Trend": (IMAGING, {"rate_current[area_type]": "england", "rate_current[is_pooled]": "false"}, "1"),
+    "Map": (FUSION, {"rate_current[area_type]": "icb", "dim_period[label]": "2018-19 to 2020-21"}, "1"),
+}  # fmt: skip
+KEYS = {"area_key": "dim_area", "period_key": "dim_period", "policy_key": "dim_policy", "status_code": "dim_status"}
+
+
+def test_power_bi_draws_the_three_tables_from_its_measures(expected: Tables) -> None:
+    """Each drawing as Power BI calculates it: its filters, a group for each value of its columns, and in each group the measures;
+    groups in which every measure is empty are left out. The model has the page's relationships and no other join."""
+    (text,) = re.findall(r"^## Power BI$(.*?)(?=^## )", PAGE, re.M | re.S)
+    assert all(f"`{key}` in `{table}`" in " ".join(text.split()) for key, table in KEYS.items())
+    model = " ".join(f"JOIN {table} ON rate_current.{key} = {table}.{key}" for key, table in KEYS.items())
+    (dax,) = blocks("Power BI", "dax")
+    form = re.compile(r"(.+) = IF \( COUNTROWS \( rate_current \) = 1, MAX \( rate_current\[(\w+)\] \) \)")
+    measures = dict(found.groups() for found in map(form.fullmatch, dax.splitlines()) if found)
+    assert len(measures) == len(dax.splitlines())
+    assert {*re.findall(r"`\[([^\]]+)\]`", text)} == measures.keys()
+
+    def drawn(name: str, *shown: str) -> list[tuple[Any, ...]]:
+        policy, filters, order = DRAWN[name]
+        ((asked, described),) = re.findall(rf"^- \*\*{name}\*\* \((.*?)\): (.*?)\. ", text, re.M | re.S)
+        assert asked.startswith(f"`{filters['rate_current[area_type]']}`, ")
+        assert {"rate_current[area_type]", *re.findall(r"\w+\[\w+\]", asked)} == filters.keys()
+        columns = [f"{table}.{column}" for table, column in re.findall(r"`(\w+)\[(\w+)\]`", described)]
+        values = [measures[measure] for measure in re.findall(r"`\[([^\]]+)\]`", described)]
+        groups = ", ".join(
+            [*columns, *(f"CASE count(*) WHEN 1 THEN max(rate_current.{each}) END AS {each}" for each in values)]
+        )
+        wanted = " AND ".join(f"{field.replace('[', '.').rstrip(']')} = '{value}'" for field, value in filters.items())
+        rows = f"SELECT {groups} FROM rate_current {model} WHERE dim_policy.policy_id = '{policy}' AND {wanted} GROUP BY {', '.join(columns)}"
+        return connection.execute(
+            f"SELECT {', '.join(shown)} FROM ({rows}) WHERE coalesce({', '.join(f'{each}::text' for each in values)}) IS NOT NULL ORDER BY {order}"
+        ).fetchall()
+
+    rate = ("standardised_rate", "lower_95", "upper_95")
+    with duckdb.connect() as connection:
+        for table, rows in star_rows(*release(), release_id="r-7", geography="icb_2026", rule=RULE).items():
+            connection.register(table.name, pa.Table.from_pylist(rows))
+        assert drawn("League table", "area_name", *rate, "footnote") == expected["league_table"]
+        assert drawn("Trend", "label", *rate) == expected["trend"]
+        # A board without a rate has no colour, so the map needs no row for it.
+        boards = [row for row in expected["map_table"] if row[2] is not None]
+        assert drawn("Map", "ons_code", "area_name", "standardised_rate") == boards
+
+
 def test_tableau_names_columns_that_exist() -> None:
     known = columns_of_the_star()
     anywhere = set().union(*known.values())
@@ -187,5 +237,6 @@ def test_tableau_names_columns_that_exist() -> None:
     assert set(re.findall(r'WHEN "(\w+)"', calculation)) == {"lower", "similar", "higher"}
 
 
-def test_the_page_names_every_table() -> None:
+def test_the_page_names_every_table_and_note() -> None:
     assert [table.name for table in STAR_TABLES if f"| `{table.name}` |" not in PAGE] == []
+    assert dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", PAGE, re.M)) == FOOTNOTES

@@ -151,7 +151,13 @@ def test_the_version(word: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: ebi-spark COMMAND")
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: ebi-spark COMMAND")
+    # Help has examples at every level; those of this one are also of a command, whose test types them.
+    examples = [
+        line.strip() for line in printed.partition("\nexamples:\n")[2].splitlines() if line.startswith("  ebi-spark")
+    ]
+    assert len(examples) == 5 and {*examples} <= {typed for each in EXAMPLES.values() for typed, _ in each}
     with pytest.raises(SystemExit):
         cli.main(["help", "policy", "lint"])
     assert capsys.readouterr().out.startswith("usage: ebi-spark policy lint")
@@ -164,6 +170,28 @@ def test_a_lake_near_the_one_that_was_named(tmp_path: Path, capsys: pytest.Captu
         assert f"what to do: did you mean {tmp_path / 'lake'}?" in capsys.readouterr().err
     assert cli.main(["status", "--lake", str(tmp_path / "other")]) == 2
     assert "what to do: check the path" in capsys.readouterr().err
+
+
+def test_explain_takes_lake_and_policies_from_a_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["explain", "--record", "1"])
+    assert ended.value.code == 2 and "ebi-spark: explain: --lake is missing" in capsys.readouterr().err
+    config = tmp_path / "run.yml"
+    config.write_text("lake: ./lake\nsources: {a: {system: sus_plus, tables: {opa: opa.csv}}}\npolicy_dirs: [own]\n")
+    asked = ["explain", "--record", "1", "--config", str(config)]
+    assert cli.main(asked) == 2
+    assert f"there is no folder {tmp_path / 'own'}" in capsys.readouterr().err
+    (tmp_path / "own").mkdir()
+    assert cli.main(asked) == 2
+    assert f"there is no lake at {tmp_path / 'lake'}" in capsys.readouterr().err
+    (tmp_path / "lake" / "silver").mkdir(parents=True)
+    assert cli.main(asked) == 2
+    assert "no record of that id is in silver" in capsys.readouterr().err
+    # The lake that is named comes first.
+    assert cli.main([*asked, "--lake", str(tmp_path / "own")]) == 2
+    assert f"there is no lake at {tmp_path / 'own'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["policy", "list"], ["policy", "list", "--json"]])

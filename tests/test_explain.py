@@ -162,14 +162,24 @@ def test_a_provider_has_the_name_that_the_release_gives() -> None:
     assert (facts["provider_name"], with_name(facts)) == ("A TRUST", "RRV (A TRUST)")
 
 
-def test_names_are_those_of_the_release_s_providers(tmp_path: Path) -> None:
-    """A provider without a name in the release has its code there."""
+def test_names_are_those_of_the_release_and_of_the_configured_lookup(tmp_path: Path) -> None:
+    """A provider without a name in the release has its code there. The lookup decides, also before the first release."""
+    lookup = tmp_path / "providers.csv"
+    lookup.write_text("provider_code,provider_name\nrx1,ANOTHER TRUST\nRRV,ITS NEW NAME\n", encoding="utf-8")
     (tmp_path / "silver").mkdir()
     lake = LocalLake(LakeLocation(folder=tmp_path))
     assert provider_names(lake) == {}
-    areas = [("provider", "RRV", "A TRUST"), ("provider", "RX1", "RX1"), ("icb", "QYG", "A BOARD")]
+    named = {"RX1": "ANOTHER TRUST", "RRV": "ITS NEW NAME"}
+    assert provider_names(lake, lookup) == named
+    areas = [
+        ("provider", "RRV", "A TRUST"),
+        ("provider", "RX1", "RX1"),
+        ("provider", "RX2", "A THIRD"),
+        ("icb", "QYG", "A BOARD"),
+    ]
     columns = zip(("area_type", "ods_code", "area_name"), zip(*areas, strict=True), strict=True)
     path = tmp_path / "published" / DIM_AREA.name
     path.mkdir(parents=True)
     write_deltalake(str(path), pa.table({name: pa.array(values) for name, values in columns}))
-    assert provider_names(lake) == {"RRV": "A TRUST"}
+    assert provider_names(lake) == {"RRV": "A TRUST", "RX2": "A THIRD"}
+    assert provider_names(lake, lookup) == named | {"RX2": "A THIRD"}

@@ -26,7 +26,7 @@ from test_report import FUSION, IMAGING, manifest, sample
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.exports import lineage
 from ebi_spark.exports.data_contract import data_contract
-from ebi_spark.exports.fingertips import COLUMNS, SUPPRESSED, fingertips_rows
+from ebi_spark.exports.fingertips import COLUMNS, INDIRECT, SUPPRESSED, fingertips_rows
 from ebi_spark.exports.lineage import lineage_events
 from ebi_spark.exports.metrics_library import metrics
 from ebi_spark.exports.release_data import ReleaseData, comparison, read_release_data
@@ -157,6 +157,48 @@ def test_spreadsheets_have_what_is_published_and_nothing_that_is_suppressed(
     assert all(line[5] == CONFIDENTIAL and line[7] == CONFIDENTIAL for line in cells)
 
 
+# The figures of a rate in a spreadsheet, and the columns of published/rate that they are. People are public.
+_FIGURES = {
+    "Flagged records": "activity", "Records in scope": "in_scope", "Rate per 100,000, standardised for age and sex": "standardised_rate",
+    "Lower 95% limit": "lower", "Upper 95% limit": "upper", "Share flagged of those in scope": "flagged_share",
+    "Lower 95% limit of the share": "share_lower", "Upper 95% limit of the share": "share_upper",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["ebi.xlsx", "ebi.ods"])
+def test_spreadsheets_go_back_to_the_published_rates(files: Path, name: str) -> None:
+    """Every figure of every rate in its default reading, from the published rows themselves; of a suppressed row, none."""
+    tables = sample()
+    default = tables["policy"].query("is_default_reading")[["policy_id", "reading", "title"]].drop_duplicates()
+    published = tables["rate"].merge(default, on=["policy_id", "reading"])
+    assert len(published) > 100
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for sheet, lines in by_sheet(files, name).items():
+        if sheet.startswith("Rates_"):
+            (head,) = [line for line in lines if "Flagged records" in line]
+            rows = [
+                dict(zip(head, line, strict=True)) for line in lines[lines.index(head) + 1 :] if line[0] is not None
+            ]
+            found |= {
+                tuple(row[key] for key in ("Policy", "Period", "Area code", "Revision of the policy")): row
+                for row in rows
+            }
+    assert len(found) == len(published)
+    suppressed = 0
+    for row in published.to_dict("records"):
+        cells = found[row["title"], row["period"], row["area_code"], row["revision"]]
+        hidden = str(row["status"]).startswith("withheld")
+        suppressed += hidden
+        for heading, column in _FIGURES.items():
+            if hidden:
+                assert cells[heading] == CONFIDENTIAL
+            elif pd.isna(row[column]):
+                assert cells[heading] in (CONFIDENTIAL, "[x]")
+            else:
+                assert cells[heading] == pytest.approx(row[column])
+    assert suppressed > 40
+
+
 def test_sheets_are_in_order_and_in_words(release: ReleaseData) -> None:
     sheets = {sheet.name: sheet for sheet in sheets_of(release)}
     titles = [policy["title"] for policy in release.policies.values()]
@@ -197,13 +239,41 @@ def test_fingertips_has_its_header_and_each_published_rate(files: Path, release:
     assert {row["Time period"] for row in pooled} == {"2020/21 - 22/23"}
 
 
-def test_fingertips_has_the_limits_of_the_tables_for_bi_tools() -> None:
-    """Both levels, for every area that the tables have."""
+@pytest.fixture(scope="module")
+def simulated() -> ReleaseData:
+    """A release of drawn areas, whose rates below England are indirect."""
     rates, policies = published_figures.release()
-    made = ReleaseData(
-        {"disclosure": "hes_2018_protected", "geography": "icb_2026", "released_at": datetime(2026, 3, 12, tzinfo=UTC)},
-        {"rate": rates, "policy": policies},
-    )
+    others = {table.name: [] for table in TABLES.values() if table.layer == "published"}
+    manifest = {
+        "disclosure": "hes_2018_protected",
+        "geography": "icb_2026",
+        "released_at": datetime(2026, 3, 12, tzinfo=UTC),
+    }
+    return ReleaseData(manifest, others | {"rate": rates, "policy": policies})
+
+
+def test_spreadsheets_have_no_rate_or_share_without_its_limits(simulated: ReleaseData) -> None:
+    sheets = {sheet.name: sheet for sheet in sheets_of(simulated)}
+    given = 0
+    for name in ("Rates_england", "Rates_region", "Rates_icb", "Rates_provider"):
+        sheet = sheets[name]
+        assert ("indirectly standardised" in sheet.about) == (name != "Rates_england")
+        places = {column: number for number, column in enumerate(sheet.columns)}
+        for value, ends in (
+            ("Rate per 100,000, standardised for age and sex", "{} 95% limit"),
+            ("Share flagged of those in scope", "{} 95% limit of the share"),
+        ):
+            for row in sheet.rows:
+                cells = [row[places[column]] for column in (ends.format("Lower"), value, ends.format("Upper"))]
+                numbers = [cell for cell in cells if not isinstance(cell, str)]
+                assert len(numbers) in (0, 3) and numbers == pytest.approx(sorted(numbers), rel=1e-9), (name, cells)
+                given += len(numbers) == 3
+    assert given > 600
+
+
+def test_fingertips_has_the_limits_of_the_tables_for_bi_tools(simulated: ReleaseData) -> None:
+    """Both levels, for every area that the tables have; and below England a note on the method."""
+    made, rates, policies = simulated, simulated.tables["rate"], simulated.tables["policy"]
     rows = dict(
         zip(
             ((row["policy_id"], row["area_code"], row["period"]) for row in made.rates),
@@ -220,6 +290,8 @@ def test_fingertips_has_the_limits_of_the_tables_for_bi_tools() -> None:
             given = [row[f"{end}_{level}"] for end in ("lower", "upper")]
             assert [float(end) if end else None for end in ends] == given
             compared_rows += given[0] is not None
+        if found["Value"]:
+            assert found["Value note"] == (INDIRECT if row["area_type"] != "england" else "")
     assert compared_rows > 500
 
 

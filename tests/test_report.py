@@ -26,7 +26,8 @@ from deltalake import write_deltalake
 from ebi_spark.config.shipped_files import caveats, disclosure_rules
 from ebi_spark.lake.earlier_releases import CORRECTIONS
 from ebi_spark.rates.baselines import baselines, compare
-from ebi_spark.report import build_report, charts, wording
+from ebi_spark.release.published_tables import INDIRECT
+from ebi_spark.report import build_report, charts, data_quality, wording
 from ebi_spark.report.blocks import interval, stack
 from ebi_spark.report.page import report_caveats, sources_to_check
 from ebi_spark.report.rows import mapping, rows_of
@@ -543,7 +544,9 @@ def test_the_first_screen_answers_in_words(page: Page) -> None:
             "In England in 2022-23, 58,321 records were flagged: 100.1 per 100,000 people, standardised by age and sex (95% limits 99.4 to 101.0)."
         )
     ]
-    assert [text for text in first if text in ANSWERS] == ["How sure", "Where", "Which way", "What this cannot say"] * 2
+    # Of imaging, only one reading is published, so nothing can be said of how sure its count is.
+    others = ["Where", "Which way", "What this cannot say"]
+    assert [text for text in first if text in ANSWERS] == [*others, "How sure", *others]
 
 
 ANSWERS = {"How sure", "Where", "Which way", "What this cannot say"}
@@ -770,6 +773,10 @@ def test_completeness_names_the_providers_that_sent_little(page: Page) -> None:
     )
     low = page.table("Admitted patient care: low months by provider")
     assert low["RX1"]["Low months, as a percentage of a typical month"] == "October 2022 20%"
+    for name, shown in (("RX1", "RX1"), ("A TRUST", "A TRUST (RX1)")):
+        rates = [{"area_type": "provider", "area_code": "RX1", "area_name": name}]
+        *_, listed = data_quality.completeness(rows_of(sample()["completeness"]), rates)
+        assert [row[0] for row in listed.rows] == [shown]
 
 
 def test_limits_allow_for_repeated_events_where_these_are_published() -> None:
@@ -816,6 +823,20 @@ def test_funnels_widen_where_areas_differ_by_more_than_chance_and_nothing_is_sup
     assert wide.says("if its own 99.8% limits exclude England's rate and it is outside these limits, for every count ")
     suppressed = Page(build_report(few_boards(), release=manifest()))
     assert suppressed.says("is not calculated, because some areas are suppressed.") and not suppressed.says("widened")
+
+
+def test_the_method_of_rates_below_england_is_where_they_are() -> None:
+    """In the caption of the ranked table and in the sentence of the area finder, only where the rates are indirect."""
+    tables = few_boards()
+    captions = "Rates of areas are indirectly standardised from published counts and England's directly"
+    sentence = "per 100,000, indirectly standardised (95% limits "
+    boards = (tables["rate"].area_type == "icb") & (tables["rate"].policy_id == IMAGING)
+    for method, said in (("direct", False), (INDIRECT, True)):
+        tables["rate"].loc[boards, "method"] = method
+        html = build_report(tables, release=manifest())
+        named = [caption for caption in Page(html).tables if captions in caption]
+        assert [caption.split(",")[0] for caption in named] == ["ICBs ranked by standardised rate per 100"] * said
+        assert (sentence in html) == said
 
 
 def test_an_area_is_outside_only_if_every_possible_count_is() -> None:
@@ -1331,7 +1352,18 @@ def test_bars_and_charts_show_the_numbers_they_were_given() -> None:
         row["area_code"]: f"{row['standardised_rate']:.1f}" for row in rows if row["standardised_rate"]
     }
     assert charts.trend([], key="a", title="t") is None
-    assert charts.funnel([], national=1.0, key="a", title="t") is None
+    # Areas outside the limits have their names in the chart as far as there is room, without the words that all have.
+    sides = charts.outlying(rows, 98.2)
+    names = {
+        row["area_code"]: row["area_name"].removeprefix("NHS ").removesuffix(" Integrated Care Board") for row in rows
+    }
+    labels = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", chart.svg))
+    named = {code for code, name in names.items() if name in labels}
+    assert len(named) == 6 and named < sides.keys()
+    # There is room for the only one, whatever its place.
+    for code in sides:
+        one = charts.funnel(rows, national=98.2, key="a", title="t", sides={code: sides[code]})
+        assert one is not None and names[code] in " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", one.svg))
 
 
 def test_maps_and_missing_values_come_in_several_forms() -> None:

@@ -5,6 +5,7 @@ Headless Chromium comes from the distribution; without it these tests are skippe
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -26,16 +27,22 @@ BOARD = "NHS Eastmere and Dunmere Integrated Care Board"
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with two periods of imaging in every board, so that an area has a line of its own."""
+    """A report with two periods of each policy in every board, so that an area has a line of its own. England also has windows of
+    fusion that boards do not have."""
     tables = sample()
-    earlier = tables["rate"].query(f"policy_id == '{IMAGING}' and area_type == 'icb'").copy()
+    rate = tables["rate"]
+    earlier = rate.query(f"policy_id == '{IMAGING}' and area_type == 'icb'").copy()
     earlier[["financial_year", "period"]] = YEARS[-2]
+    window = rate.query("period_years == 3").copy()
+    window[["financial_year", "period"]] = YEARS[0], "2017-18..2019-20"
+    between = rate.query("period_years == 3 and area_type == 'england'").copy()
+    between[["financial_year", "period"]] = YEARS[-2], "2019-20..2021-22"
     named = framed(
         [rate_row(FUSION, YEARS[-1], "region", "Y1", "East", activity=400, population=8_000_000),
          rate_row(FUSION, YEARS[-1], "region", "Y2", "West", activity=20, population=9_000_000)],
         schemas.RATE,
     )  # fmt: skip
-    tables["rate"] = pd.concat([tables["rate"], earlier, named], ignore_index=True)
+    tables["rate"] = pd.concat([rate, earlier, window, between, named], ignore_index=True)
     file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_text(build_report(tables, release=manifest(data_kind="synthetic")), encoding="utf-8")
     return file
@@ -112,8 +119,80 @@ def test_a_phone_does_not_scroll_sideways(browser: Browser, path: Path) -> None:
     assert browser.run("document.documentElement.scrollWidth") == 390
     assert browser.run("document.querySelector('.figure strong').getBoundingClientRect().height") > 30
     browser.type("#find", "eastmere and dunm")
-    assert browser.run("document.querySelectorAll('.own:not([hidden]) svg').length") == 2
+    assert browser.run("document.querySelectorAll('.own:not([hidden]) svg').length") == 4
     assert browser.run("document.documentElement.scrollWidth") == 390
+
+
+def texts_of_charts(browser: Browser) -> list[str]:
+    """All texts of charts. None is cut off, and none covers another one."""
+    browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    charts = browser.run(
+        "[...document.querySelectorAll('figure svg')].map(svg => [svg, ...svg.querySelectorAll('text')].map(e => { const box = "
+        "e.getBoundingClientRect(); return [e.tagName === 'svg' ? '' : e.textContent, box.left, box.top, box.right, box.bottom] }))"
+    )
+    for (_, *frame), *texts in charts:
+        for number, (words, left, top, right, bottom) in enumerate(texts):
+            inside = (
+                frame[0] <= left + 0.5
+                and frame[1] <= top + 0.5
+                and right - 0.5 <= frame[2]
+                and bottom - 0.5 <= frame[3]
+            )
+            assert inside, words
+            for other, left_of, top_of, right_of, bottom_of in texts[number + 1 :]:
+                # Boxes of text have some space above and below.
+                apart = right <= left_of or right_of <= left or bottom <= top_of + 4 or bottom_of <= top + 4
+                assert apart, (words, other)
+    return [words for _, *texts in charts for words, *_ in texts]
+
+
+def test_texts_of_charts_are_whole_and_apart(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    assert {"1m", "500k", "mean 5,116"} <= {*texts_of_charts(browser)}
+
+
+def test_names_of_readings_and_revisions_fit_beside_their_lines(browser: Browser, tmp_path: Path) -> None:
+    years = [f"{year}-{year - 1999}" for year in range(2019, 2025)]
+    counts = {"as_published": 52_000, "as_intended": 58_000, "guidance_coded": 47_000}
+    rates = [
+        rate_row(IMAGING, year, "england", "E92", "England", activity=count) | {"reading": reading}
+        for year in years
+        for reading, count in counts.items()
+    ]
+    rates += [rate_row(FUSION, year, "england", "E92", "England", activity=800) for year in years]
+    rates.append(rate_row(FUSION, years[-1], "england", "E92", "England", activity=780_000) | {"revision": "2024-09"})
+    file = tmp_path / "report.html"
+    file.write_text(
+        build_report(sample() | {"rate": framed(rates, schemas.RATE)}, release=manifest()), encoding="utf-8"
+    )
+    browser.open(file)
+    texts = texts_of_charts(browser)
+    assert {"guidance coded 80.7", "as published 89.3", "99.6", "revision 2022-08 1.4", "revision 2024-09 1,339.4"} <= {
+        *texts
+    }
+
+
+def test_names_in_funnel_plots_cover_neither_each_other_nor_an_outlier(browser: Browser, path: Path) -> None:
+    browser.open(path)
+    browser.run("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    usual = browser.run("getComputedStyle(document.documentElement).getPropertyValue('--usual').trim()")
+    plots = browser.run(
+        "[...document.querySelectorAll('figure svg[aria-label*=\"funnel plot\"]')].map(svg => [...svg.querySelectorAll("
+        "'text, use[data-area]')].map(e => { const box = e.getBoundingClientRect(); return [e.tagName, e.textContent, "
+        "getComputedStyle(e).fill, box.left, box.top, box.right, box.bottom] }))"
+    )
+    named = []
+    for parts in plots:
+        names = [(words, box) for tag, words, _, *box in parts if tag == "text" and " and " in words]
+        outliers = [(words, box) for tag, words, fill, *box in parts if tag == "use" and fill != rgb(usual)]
+        named.append((len(names), len(outliers)))
+        for number, (name, (left, top, right, bottom)) in enumerate(names):
+            for other, (left_of, top_of, right_of, bottom_of) in (*names[number + 1 :], *outliers):
+                # Boxes of text have some space above and below.
+                apart = right <= left_of or right_of <= left or bottom <= top_of + 3 or bottom_of <= top + 3
+                assert apart, (name, other)
+    # As many as there is room for, six at most.
+    assert [numbers for numbers in named if numbers[1] > 2] == [(6, 23), (3, 15)]
 
 
 def test_no_table_beside_a_chart_is_cut_off(browser: Browser, path: Path) -> None:
@@ -157,9 +236,10 @@ def test_a_name_that_is_typed_shows_its_area_in_funnels_tables_and_a_line_of_its
     panels = browser.run(
         "[...document.querySelectorAll('.own:not([hidden])')].map(e => [e.textContent, e.querySelectorAll('circle').length])"
     )
-    # In the summary and in the section of each policy; imaging has two periods.
-    assert len(panels) == 4 and [marks for _, marks in panels].count(2) == 2
+    # In the summary and in the section of each policy, each with two periods.
+    assert [marks for _, marks in panels] == [2] * 4
     assert all(text.startswith(f"{BOARD}. ") for text, _ in panels) and browser.problems() == []
+    assert texts_of_lines(browser) == [["2021-22", "2022-23"], ["2017-18 to", "2019-20", "2020-21 to", "2022-23"]] * 2
     # The row is in a view that is open, and in sight in the box that it scrolls in.
     shown = "(row => { const box = row.closest('.long').getBoundingClientRect(), at = row.getBoundingClientRect(); "
     shown += "return row.closest('details').open && at.top >= box.top && at.bottom <= box.bottom })"
@@ -167,6 +247,22 @@ def test_a_name_that_is_typed_shows_its_area_in_funnels_tables_and_a_line_of_its
     browser.type("#find", "no such place")
     assert browser.run("document.getElementById('found').textContent") == "No area matches"
     assert browser.run("document.querySelectorAll('.chosen').length") == 0
+
+
+def texts_of_lines(browser: Browser) -> list[list[str]]:
+    """The periods of each line that an area has of its own. No text of it covers another or is cut off."""
+    drawn = browser.run(
+        "[...document.querySelectorAll('.own:not([hidden]) svg')].map(svg => [svg, ...svg.querySelectorAll('text')].map(e => "
+        "{ const box = e.getBoundingClientRect(); return [e.tagName, e.textContent, box.left, box.top, box.right, box.bottom] }))"
+    )
+    for (_, _, *frame), *texts in drawn:
+        for number, (_, words, left, top, right, bottom) in enumerate(texts):
+            assert frame[0] <= left and right <= frame[2] and top >= frame[1] and bottom <= frame[3] + 1, words
+            for _, other, left_of, top_of, right_of, bottom_of in texts[number + 1 :]:
+                # Boxes of text have some space above and below.
+                apart = right <= left_of or right_of <= left or bottom <= top_of + 4 or bottom_of <= top + 4
+                assert apart, (words, other)
+    return [[words for _, words, *_ in texts if re.match(r"\d{4}-", words)] for _, *texts in drawn]
 
 
 def test_everything_can_be_reached_with_the_keyboard(browser: Browser, path: Path) -> None:

@@ -235,7 +235,7 @@ class RunConfig:
     providers: Annotated[
         Path | None,
         Key(
-            "The names of providers, for published tables.",
+            "The names of providers, for published tables and `explain`.",
             unit="CSV file",
             default="none: a provider is shown by its code",
             hint="a CSV file: provider_code, provider_name; or ODS's etr.csv",

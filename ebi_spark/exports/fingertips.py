@@ -23,6 +23,7 @@ COLUMNS = (
 _COMPARED = {"lower": "Lower", "similar": "Similar", "higher": "Higher", "not_compared": "Not compared"}
 SUPPRESSED = "Value suppressed for disclosure control"
 NOT_CALCULATED = "Value not calculated"
+INDIRECT = "Indirectly standardised from rounded counts; England is directly standardised"
 
 
 def write_fingertips(path: Path, release: ReleaseData) -> int:
@@ -60,7 +61,8 @@ def fingertips_rows(release: ReleaseData) -> list[dict[str, Any]]:
         parent = areas[place].parent if place in areas else None
         low, high = limits_of(row) or (None, None)
         wide_low, wide_high = (limits_998_of(row, release.rule) if release.rule else None) or (None, None)
-        note = SUPPRESSED if is_suppressed(row) else NOT_CALCULATED if row["standardised_rate"] is None else ""
+        indirect = INDIRECT if str(row["method"] or "").startswith("indirectly") else ""
+        note = SUPPRESSED if is_suppressed(row) else NOT_CALCULATED if row["standardised_rate"] is None else indirect
         found.append(
             dict.fromkeys(COLUMNS, "")
             | {

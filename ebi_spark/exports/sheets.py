@@ -10,8 +10,9 @@ from ebi_spark.exports.release_data import ReleaseData
 from ebi_spark.geography.area_lists import AREA_TYPES
 from ebi_spark.release.published_limits import limits_of
 from ebi_spark.release.star import STATUSES
+from ebi_spark.report import wording
 from ebi_spark.report.rows import Row, is_suppressed
-from ebi_spark.report.wording import SUPPRESSED_MEASURES, data_kind, in_words, quality_measure
+from ebi_spark.report.wording import in_words
 
 CONFIDENTIAL, NOT_AVAILABLE = "[c]", "[x]"
 SYMBOLS = (
@@ -62,9 +63,11 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
         ("Upper 95% limit", _limit("upper")),
         ("Compared with England (95% limits)", lambda row: in_words(release.compared_with_england(row))),
         ("Share flagged of those in scope", _column("flagged_share")),
+        ("Lower 95% limit of the share", _column("share_lower")),
+        ("Upper 95% limit of the share", _column("share_upper")),
         revision,
         status,
-        ("Notes", lambda row: ", ".join(row["notes"] or [])),
+        ("Notes", lambda row: " ".join(wording.notes_of(row))),
     ]  # fmt: skip
     area: list[_Column] = [("Area code", _column("area_code")), ("Area name", _column("area_name"))]
     found = [
@@ -72,7 +75,7 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
             f"Rates_{kind}",
             f"Flagged records and rates: {name}",
             "A row is one policy, period and area. Below England counts are rounded, and rates are indirectly standardised from "
-            "published counts."
+            "published counts. Limits cover every count that a rounded one can stand for."
             if kind != "england"
             else "A row is one policy and period.",
             [*period, *area, *rate],
@@ -126,7 +129,7 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
                 ("Policy", policy),
                 ("Year", _column("financial_year")),
                 ("Step", _column("step")),
-                ("Clause", _column("clause_id")),
+                ("Clause", _in_words("clause_id")),
                 ("Records before", _column("records_in")),
                 ("Records that fail", _column("records_failed")),
                 ("Removed because a value is missing", _column("records_missing")),
@@ -142,7 +145,7 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
             "A row is one policy, reading and year.",
             [
                 ("Policy", policy),
-                ("Reading", _column("reading")),
+                ("Reading", _in_words("reading")),
                 ("Main definition", lambda row: _yes_no(row["is_default_reading"])),
                 ("Year", _column("financial_year")),
                 ("Records in scope", _column("in_scope")),
@@ -158,12 +161,12 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
             "A row is one measure of a data set and year. All but totals are to the nearest 100.",
             [
                 ("Year", _column("financial_year")),
-                ("Data set", _column("dataset")),
+                ("Data set", lambda row: wording.DATASETS.get(row["dataset"], row["dataset"])),
                 ("Policy", lambda row: titles.get(row["policy_id"], "all")),
-                ("Measure", lambda row: quality_measure(str(row["measure"]))),
+                ("Measure", lambda row: wording.quality_measure(str(row["measure"]))),
                 ("Records", _column("records")),
                 ("Of records", _column("of_records")),
-                ("Status", lambda row: SUPPRESSED_MEASURES.get(row["status"], row["status"])),
+                ("Status", lambda row: wording.SUPPRESSED_MEASURES.get(row["status"], row["status"])),
             ],
             _sorted(release.tables["quality"], "dataset", "financial_year", "measure", "policy_id"),
         ),
@@ -175,7 +178,7 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
                 ("Policy", _column("policy_id")),
                 ("Title", _column("title")),
                 ("Revision", _column("revision")),
-                ("Main definition", _column("reading")),
+                ("Main definition", _in_words("reading")),
                 ("Publisher", _column("publisher")),
                 ("Source", _column("source")),
                 ("In force from", _column("in_force_from")),
@@ -201,7 +204,7 @@ def cover_of(release: ReleaseData) -> list[str]:
     return [
         f"Release {release.release_id}, published on {release.released_on.day} {release.released_on:%B %Y}.",
         f"Financial years: {', '.join(years)}.",
-        f"Areas: {manifest['geography']}. Coverage: {manifest['coverage']}. Data: {data_kind(manifest.get('data_kind'))}.",
+        f"Areas: {manifest['geography']}. Coverage: {manifest['coverage']}. Data: {wording.data_kind(manifest.get('data_kind'))}.",
         f"Disclosure control: {manifest['disclosure']}. Counts below England are rounded, and small ones are suppressed.",
         *SYMBOLS,
         "The flags apply published Evidence-Based Interventions policies to hospital records. A flag is no judgement of a "
@@ -232,6 +235,10 @@ def _column(name: str) -> Callable[[Row], Any]:
         return CONFIDENTIAL if found is None and name in _SUPPRESSED and is_suppressed(row) else found
 
     return value
+
+
+def _in_words(name: str) -> Callable[[Row], str]:
+    return lambda row: in_words(row[name])
 
 
 def _limit(name: str) -> Callable[[Row], Any]:

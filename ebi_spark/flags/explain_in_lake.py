@@ -1,11 +1,13 @@
 """Finds one record of a lake by its key, and explains it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.explain import Explanation, explain_records, possible_keys, with_key
+from ebi_spark.geography.lookup_files import read_provider_names
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.code_books import code_books
@@ -26,12 +28,13 @@ def years_with_record(lake: LocalLake, asked: str, datasets: Iterable[str]) -> d
     return found
 
 
-def provider_names(lake: LocalLake) -> dict[str, str]:
-    """The names of providers that the current release has (from `geography.providers`), by code."""
-    if not lake.exists(DIM_AREA):
-        return {}
-    rows = lake.small_rows(DIM_AREA, ["ods_code", "area_name"], {"area_type": ["provider"]})
-    return {row["ods_code"]: row["area_name"] for row in rows if row["area_name"] != row["ods_code"]}
+def provider_names(lake: LocalLake, lookup: Path | None = None) -> dict[str, str]:
+    """The names of providers by their codes: those of the current release and those in ``lookup``, the file of
+    `geography.providers`, which decides where both have one."""
+    columns, where = ["ods_code", "area_name"], {"area_type": ["provider"]}
+    rows = lake.small_rows(DIM_AREA, columns, where) if lake.exists(DIM_AREA) else []
+    released = {row["ods_code"]: row["area_name"] for row in rows if row["area_name"] != row["ods_code"]}
+    return released | (read_provider_names(lookup) if lookup else {})
 
 
 def explain_in_lake(

@@ -6,7 +6,6 @@ counts on the driver: the counts of each area (:func:`area_counts`), and from th
 (:func:`change_between`, :func:`change_rows`).
 """
 
-import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config.shipped_files import shipped_document
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.financial_years import end_of, parse_years, period_of
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
 from ebi_spark.geography.area_versions import Geography
@@ -444,11 +443,9 @@ def change_of_periods(
     """
     if not rows:
         known = definitions()["chains"]
-        near = [] if policy_id in known else difflib.get_close_matches(policy_id, known, n=1, cutoff=0.0)
+        hint = "Run `ebi-spark monitor` first. " if policy_id in known else did_you_mean(policy_id, known, 0)
         raise InputError(
-            f"the lake has no counts of {policy_id!r}",
-            remedy=f"{f'did you mean {near[0]}?' if near else 'run `ebi-spark monitor` first;'} "
-            f"Counts are made for {', '.join(known)}",
+            f"the lake has no counts of {policy_id!r}", remedy=f"{hint}Counts are made for {', '.join(known)}"
         )
     first, later = (_range(name, text) for name, text in (("from", period_from), ("to", period_to)))
     if first[-1] >= later[0]:
@@ -456,13 +453,15 @@ def change_of_periods(
             f"{period_from} and {period_to} have years in common or are not in order",
             remedy="give the earlier period first",
         )
-    wanted = ("england", ENGLAND) if area == "england" else tuple(area.split(":", 1))
-    own = next((found for key, found in by_area(rows).items() if key == wanted), None)
+    kind, _, code = area.partition(":")
+    areas = by_area(rows)
+    own = areas.get(("england", ENGLAND) if area == "england" else (kind, code))
     if own is None:
         types = sorted({row["area_type"] for row in rows})
         raise InputError(
             f"the lake has no counts of the area {area!r}",
-            remedy=f"write england, or a type and a code such as icb:QYG; the types are {', '.join(types)}",
+            remedy=f"{did_you_mean(area, ['england', *map(':'.join, areas)])}Write england, or a type and a code such as icb:QYG; the types "
+            f"are {', '.join(types)}",
         )
     missing = [year for year in (*first, *later) if (IN_FORCE, year) not in own]
     if missing:

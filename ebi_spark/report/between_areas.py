@@ -63,6 +63,13 @@ class Comparison:
         return self.measure == "flagged_share"
 
     @cached_property
+    def is_indirect(self) -> bool:
+        """Whether the areas' rates are indirectly standardised, and England's directly."""
+        return self.measure == "standardised_rate" and any(
+            str(row.get("method") or "").startswith("indirectly") for row in self.shown
+        )
+
+    @cached_property
     def shown(self) -> list[Row]:
         """The areas with a figure, the highest first."""
         return sorted(
@@ -217,7 +224,7 @@ def _line(each: Comparison) -> str:
     """How many areas there are, and why some have no figure."""
     figure = "share" if each.by_share else "rate"
     statuses = Counter(str(row.get("status")) for row in each.rows if row.get(each.measure) is None)
-    words = f"{len(each.rows)} {wording.areas(each.kind)}, {each.period}: {len(each.shown)} have a published {figure}"
+    words = f"{len(each.rows)} {wording.areas(each.kind)}, {each.period}: {len(each.shown)} {'has' if len(each.shown) == 1 else 'have'} a published {figure}"
     if each.suppressed:
         reasons = zip(
             SUPPRESSED, ("for a small number", "so that a small number elsewhere cannot be worked out"), strict=True
@@ -319,6 +326,8 @@ def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:
         about += f"; the line is England ({value})"
     if each.round_to > 1:
         about += ". Limits cover every count that a rounded one can stand for"
+    if each.is_indirect:
+        about += ". Rates of areas are indirectly standardised from published counts and England's directly, which differ by a few percent"
     rate_columns = ("Rate", "95% limits") if not by_share else ()
 
     def cells(row: Row, marks: str) -> tuple[str, ...]:

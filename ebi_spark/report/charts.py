@@ -17,9 +17,11 @@ from textwrap import fill
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox
 
 from ebi_spark.rates.control_charts import Z_95, Z_998, ControlChart, funnel_limits
 from ebi_spark.release.published_limits import limits_of
@@ -60,7 +62,9 @@ def trend(
         return None
     years = sorted({str(row["financial_year"]) for row in ordered})
     revisions = sorted({str(row.get("revision")) for row in shown})
-    with _drawing(2.9, "Per 100,000 people", right=1.6 if others else 0.6) as (figure, axes):
+    # Room for the names at the ends of the lines.
+    right = 1.95 if len(revisions) > 1 else 1.6 if others else 0.6
+    with _drawing(2.9, "Per 100,000 people", right=right) as (figure, axes):
         ends: list[tuple[float, str, str]] = []
         for name, own in (others or {}).items():
             newest = max((str(row.get("revision")) for row in own), default="")
@@ -201,22 +205,33 @@ def outlying(rows: Sequence[Row], national: float, phi: float = 1.0, round_to: i
 
 
 def _name_outliers(axes: Axes, rows: Sequence[Row], national: float, measure: str, largest: float) -> None:
-    """Names beside the most distant outliers, moved apart where they would cover each other."""
+    """Names beside outliers, the most distant first, as far as there is room: no name covers another one or an outlier."""
     distant = sorted(
         rows, key=lambda row: -abs(math.sqrt(row[measure]) - math.sqrt(national)) * row["population"] ** 0.5
     )
-    low, high = axes.get_ylim()
-    places: list[tuple[float, float, int]] = []
-    for row in sorted(distant[:NAMED], key=lambda row: row[measure]):
-        right = row["population"] > largest * 0.55
-        x, y = row["population"] / largest, (row[measure] - low) / (high - low)
-        name = fill(wording.short_name(row), 27)
-        above = sum(lines for left, height, lines in places if abs(x - left) < 0.45 and abs(y - height) < 0.08)
-        places.append((x, y, name.count("\n") + 1))
-        axes.annotate(
-            name, (row["population"], row[measure]), fontsize=9.5, va="center", xytext=(-7 if right else 7, 12 * above),
-            textcoords="offset points", ha="right" if right else "left", parse_math=False, linespacing=1.0,
+    points = axes.transData.transform([(row["population"], row[measure]) for row in rows])
+    plot, taken = axes.get_window_extent(), [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    # It draws nothing; it measures texts. (Without it, the chart would be drawn once for each name.)
+    measured, named = RendererAgg(1, 1, 72), 0
+    for row in distant:
+        # On the left of the point (-1) or on its right, at its height or a line of text above or below it.
+        near = -1 if row["population"] > largest * 0.55 else 1
+        name = axes.annotate(
+            fill(wording.short_name(row), 27), (row["population"], row[measure]), fontsize=9.5, va="center",
+            xytext=(0, 0), textcoords="offset points", parse_math=False, linespacing=1.0,
         )  # fmt: skip
+        for side, height in ((near, 0), (-near, 0), (near, 9), (near, -9), (-near, 9), (-near, -9)):
+            name.set(position=(7 * side, height), ha="left" if side > 0 else "right")
+            box = name.get_window_extent(measured)
+            inside = box.x0 >= plot.x0 and box.x1 <= plot.x1 and box.y0 >= plot.y0
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                named += 1
+                break
+        else:
+            name.remove()
+        if named == NAMED:
+            return
 
 
 def by_month(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
@@ -271,7 +286,7 @@ def _control(
     for value, rules, empty in zip(values, found, hollow, strict=True):
         worse = limits is not None and (value > limits.centre) != fewer_is_higher
         kinds.append("above" if rules and worse else "below" if rules else "hollow" if empty else "")
-    with _drawing(2.9, label, right=0.95 if limits else 0.1, top=0.65 if len(set(kinds)) > 1 else 0.42) as (
+    with _drawing(2.9, label, right=1.0 if limits else 0.1, top=0.65 if len(set(kinds)) > 1 else 0.42) as (
         figure,
         axes,
     ):
@@ -292,12 +307,12 @@ def _control(
         ends = []
         if limits is not None:
             top = max(top, limits.upper)
-            ends = [(limits.centre, f"{centre} {wording.rate(limits.centre)}", INK)]
+            ends = [(limits.centre, f"{centre} {_short(limits.centre)}", INK)]
             axes.axhline(limits.centre, color=INK, linewidth=1.1)
             for end in (limits.lower, limits.upper):
                 if end > 0:
                     axes.axhline(end, color=GREY, linestyle=":", linewidth=1.3)
-                    ends.append((end, f"limit {wording.rate(end)}", GREY))
+                    ends.append((end, f"limit {_short(end)}", GREY))
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xlim(-0.8, len(values) - 0.2)
         axes.set_ylim(0, 1.08 * top or 1)
@@ -345,7 +360,8 @@ def _drawing(
         # A user's matplotlibrc must not change the report.
         mpl.rcdefaults()
         mpl.rcParams.update(style)
-        figure = Figure(figsize=(WIDTH, height))
+        # As many dots an inch as SVG has units, so that texts can be measured.
+        figure = Figure(figsize=(WIDTH, height), dpi=72)
         FigureCanvasSVG(figure)
         box = (LEFT / WIDTH, bottom / height, 1 - (LEFT + right) / WIDTH, 1 - (bottom + top) / height)
         axes = figure.add_axes(box)
@@ -399,7 +415,8 @@ def _mark(attributes: str, row: Row, measure: str) -> str:
 
 
 def _years(axes: Axes, years: Sequence[str]) -> None:
-    step = math.ceil(len(years) / 6)
+    """Labels of as many years as fit beside each other."""
+    step = math.ceil(len(years) * 48 / axes.get_window_extent().width)
     axes.set_xticks(range(0, len(years), step), years[::step])
 
 
@@ -439,11 +456,18 @@ def _legend(
         )  # fmt: skip
 
 
+def _short(value: float) -> str:
+    """A number at the end of a line; a large one without decimals, so that it fits."""
+    return wording.count(value) if value >= 1_000 else wording.rate(value)
+
+
 def _rate_tick(value: float, _: int) -> str:
-    return f"{value:,.0f}" if abs(value) >= 10 or value == 0 else f"{value:.4g}"
+    if value >= 10_000:  # written out, it would not fit
+        return _people(value)
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.4g}"
 
 
 def _people(value: float) -> str:
     if value >= 1_000_000:
         return f"{value / 1_000_000:.4g}m"
-    return f"{value / 1_000:,.0f}k" if value >= 1_000 else f"{value:.0f}"
+    return f"{value / 1_000:.4g}k" if value >= 1_000 else f"{value:.0f}"

@@ -1,6 +1,6 @@
 """The quality of the data that all figures come from: missing values, quarantined rows and completeness."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
@@ -83,16 +83,18 @@ def _quality_cell(row: Row) -> str:
     return wording.count(row.get("records")) + (f" ({part})" if part else "")
 
 
-def completeness(rows: Sequence[Row]) -> tuple[Block, ...]:
-    """Records by month for each data set, and the providers that sent less than half of their typical month."""
+def completeness(rows: Sequence[Row], rates: Sequence[Row] = ()) -> tuple[Block, ...]:
+    """Records by month for each data set, and the providers that sent less than half of their typical month. ``rates``: the rows of
+    ``rate``, which have the names of providers."""
     blocks: list[Block] = []
+    names = {str(row["area_code"]): wording.area_name(row) for row in rates if row["area_type"] == "provider"}
     for dataset in sorted({str(row["dataset"]) for row in rows}):
         own = [row for row in rows if str(row["dataset"]) == dataset]
-        blocks += _dataset_blocks(own, dataset, wording.DATASETS.get(dataset, dataset))
+        blocks += _dataset_blocks(own, dataset, wording.DATASETS.get(dataset, dataset), names)
     return tuple(blocks)
 
 
-def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]:
+def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str, names: Mapping[str, str]) -> list[Block]:
     national = sorted((row for row in rows if row["area_type"] == wording.NATIONAL), key=lambda row: str(row["month"]))
     providers = [row for row in rows if row["area_type"] == "provider"]
     blocks: list[Block] = []
@@ -145,7 +147,7 @@ def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str) -> list[Block]
                 head=("Provider", "Low months, as a percentage of a typical month"),
                 rows=tuple(
                     (
-                        code,
+                        f"{names[code]} ({code})" if names.get(code, code) != code else code,
                         ", ".join(
                             f"{wording.month(row['month'])} {row['share_of_typical']:.0%}{_mark(row)}" for row in months
                         ),

@@ -24,21 +24,29 @@
     const periods = [...new Set([...england.map((point) => point[0]), ...line.map((point) => point[0])])].sort();
     const values = [...england.map((point) => point[1]), ...line.map((point) => point[3] ?? point[1])];
     const most = Math.max(...values) || 1;
-    const x = (period) => 30 + (300 * periods.indexOf(period)) / (periods.length - 1);
-    const y = (value) => 120 - (105 * value) / most;
+    const x = (period) => 36 + (294 * periods.indexOf(period)) / (periods.length - 1);
+    const y = (value) => 120 - (100 * value) / most;
     const label = `${name}: ${line.map((point) => `${point[0]} ${shown(point[1])}`).join(", ")} per 100,000`;
-    const picture = svg("svg", { viewBox: "0 0 400 145", role: "img", "aria-label": label });
+    const picture = svg("svg", { viewBox: "0 0 400 160", role: "img", "aria-label": label });
     const path = (points) => points.map((point) => `${x(point[0])},${y(point[1])}`).join(" ");
     picture.append(svg("line", { class: "base", x1: 20, x2: 350, y1: 120, y2: 120 }));
     picture.append(svg("polyline", { class: "of-england", points: path(england) }));
     picture.append(svg("polyline", { class: "of-area", points: path(line) }));
-    for (const [period, value, low, high] of line) {
+    // The labels of the last points are on different sides of the lines, so that neither covers the other.
+    const end = line[line.length - 1], last = england[england.length - 1];
+    const lower = Boolean(last) && end[1] < last[1];
+    for (const point of line) {
+      const [period, value, low, high] = point;
       if (low !== null) picture.append(svg("line", { class: "of-area", x1: x(period), x2: x(period), y1: y(low), y2: y(high) }));
       picture.append(svg("circle", { cx: x(period), cy: y(value), r: 4 }));
-      picture.append(svg("text", { x: x(period) + 7, y: y(value) - 6 }, shown(value)));
+      picture.append(svg("text", { x: x(period) + 7, y: y(value) + (point === end && lower ? 16 : -6) }, shown(value)));
     }
-    for (const period of periods) picture.append(svg("text", { x: x(period), y: 142, "text-anchor": "middle" }, period));
-    if (england.length) picture.append(svg("text", { x: 338, y: y(england[england.length - 1][1]) + 16 }, "England"));
+    for (const period of periods) {
+      const lines = period.replace(" to ", " to\n").split("\n");
+      lines.forEach((text, number) =>
+        picture.append(svg("text", { x: x(period), y: 142 + 14 * number, "text-anchor": "middle" }, text)));
+    }
+    if (last) picture.append(svg("text", { x: 338, y: y(last[1]) + (lower ? -6 : 16) }, "England"));
     return picture;
   }
 
@@ -52,7 +60,9 @@
     strong.textContent = `${name}. `;
     words.append(strong, row ? row.words : "No figures are published for this area.");
     panel.append(words);
-    if (row && row.line.length > 1) panel.append(drawing(row.line, policy.england, name));
+    if (!row || row.line.length < 2) return;
+    // England in periods of the same kind: single years or pooled ones.
+    panel.append(drawing(row.line, policy.england.filter(([period]) => period.length === row.line[0][0].length), name));
   }
 
   function choose(key) {

@@ -126,7 +126,7 @@ def build_report(
         "sections": sections,
         "local": local,
         "quality": data_quality.quality(rows["quality"]),
-        "completeness": data_quality.completeness(rows["completeness"]),
+        "completeness": data_quality.completeness(rows["completeness"], rows["rate"]),
         "caveats": tuple(item["text"] for item in all_caveats if item["applies_to"] == "all"),
         "provenance": _provenance(manifest),
         "notes": footnotes.texts,

@@ -12,7 +12,7 @@ from ebi_spark.report import over_time, wording
 from ebi_spark.report.between_areas import Comparison, main_comparison
 from ebi_spark.report.blocks import stack
 from ebi_spark.report.policy import Policy
-from ebi_spark.report.rows import Row, clauses_of, is_suppressed, years_of
+from ebi_spark.report.rows import Row, clauses_of, is_suppressed
 
 _SIDES = {"above": "higher", "below": "lower"}
 # A sentence names at most so many areas.
@@ -54,8 +54,10 @@ def card(policy: Policy, aim: str, caveats: Sequence[str]) -> Card:
     if scope and not aim:
         asks = f"The policy asks for fewer of these: {' '.join(scope)}"
     publisher = str((policy.current or {}).get("publisher") or policy.policy_id)
+    sure = _how_sure(policy)
+    notes = wording.notes_of(newest) if newest else []
     answers = [
-        ("How sure", _how_sure(policy) + policy.footnotes.marks(policy.reconciled)),
+        ("How sure", sure + policy.footnotes.marks(policy.reconciled) if sure else ""),
         ("Where", _where(policy)),
         ("Which way", over_time.direction(policy.whole())),
         ("What this cannot say", " ".join(caveats)),
@@ -68,7 +70,7 @@ def card(policy: Policy, aim: str, caveats: Sequence[str]) -> Card:
         figure="no data" if newest is None else wording.count_in(newest, "activity"),
         unit=_unit(policy, newest),
         rate="" if newest is None else _rate_words(newest),
-        marks=policy.footnotes.marks(wording.notes_of(newest) if newest else []),
+        marks=policy.footnotes.marks(notes if sure else [*policy.reconciled, *notes]),
         readings=readings_of(policy),
         answers=tuple((label, words) for label, words in answers if words),
     )
@@ -224,7 +226,7 @@ def _outlying(each: Comparison) -> str:
 def area_data(policies: Sequence[Policy]) -> dict[str, Any]:
     """What the area finder shows: published figures only.
 
-    ``areas``: key → name and kind. ``policies``: anchor → ``england``, (period, rate) pairs, and ``rows``, by area the
+    ``areas``: key → name and kind. ``policies``: anchor → ``england``, (period, rate) pairs of the periods that areas have, and ``rows``, by area the
     sentence on the newest period and a (period, rate, lower, upper) of every period with a rate.
     """
     areas: dict[str, tuple[str, str]] = {}
@@ -233,13 +235,14 @@ def area_data(policies: Sequence[Policy]) -> dict[str, Any]:
         rows: dict[str, Any] = {}
         england: dict[str, float] = {}
         for each in policy.comparisons:
+            periods = {row["period"] for row in (*each.earlier, *each.rows)}
             if not each.by_share:
                 england |= {
                     wording.period(row): row[each.measure]
                     for row in policy.whole()
                     if row["area_type"] == wording.NATIONAL
                     and row.get(each.measure) is not None
-                    and years_of(row) == years_of(each.rows[0])
+                    and row["period"] in periods
                 }
             for row in each.rows:
                 key = wording.area_key(row)
@@ -266,6 +269,7 @@ def _area_words(row: Row, each: Comparison) -> str:
         return f"{each.period}: {counts}, a share of {wording.flagged_share(row)}."
     place = 1 + sum(1 for other in each.shown if other[each.measure] > row[each.measure])
     words = f"{each.period}: {wording.rate(row[each.measure])} per 100,000"
+    words += ", indirectly standardised" if each.is_indirect else ""
     words += f" (95% limits {wording.limits(row)})" if limits_of(row) else ""
     if each.national:
         code, england = str(row["area_code"]), f"England's {wording.rate(each.national)}"

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.conditions import predicate_of
@@ -97,9 +97,10 @@ def stages_of_run(state: RunState, run_id: str) -> dict[str, list[StageRecord]]:
             stages.setdefault(record.stage, []).append(record)
     if not set(stages) & {"flag", "rate", "publish"}:
         known = [record.run_id for record in reversed(done) if record.stage == "publish"]
+        last = f"the last runs that published are: {', '.join(known[:3]) or 'none'}; "
         raise InputError(
             f"{run_id} is not a run of this lake that flagged, rated or published anything",
-            remedy=f"the last runs that published are: {', '.join(known[:3]) or 'none'}; `ebi-spark status` lists runs",
+            remedy=f"{did_you_mean(run_id, (record.run_id for record in done), 0.9) or last}`ebi-spark status` lists runs",
         )
     return stages
 
