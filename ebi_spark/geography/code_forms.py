@@ -24,8 +24,11 @@ _KEYS = ("person_id", "record_id")
 
 # Measures of gold/record_quality: records whose value is not a valid code; and, where a column looks like a key, all its
 # records with a value.
-NOT_A_CODE = {"provider_code": "provider_not_a_code", "commissioner_code": "commissioner_not_a_code"}
-LIKE_A_KEY = {"provider_code": "provider_like_a_key", "commissioner_code": "commissioner_like_a_key"}
+_NOT_A_CODE, _LIKE_A_KEY = "_not_a_code", "_like_a_key"
+NOT_A_CODE = {name: kind + _NOT_A_CODE for name, kind in KINDS.items()}
+LIKE_A_KEY = {name: kind + _LIKE_A_KEY for name, kind in KINDS.items()}
+# The bits of a BIGINT.
+_BITS = 64
 
 # On this many rows and distinct values, about one person (or record) for each value means that the column is a key, because
 # a provider has many patients. 200 records drawn evenly from 150 providers have 1.8 persons for each value.
@@ -67,29 +70,85 @@ def with_known_codes(frame: DataFrame) -> DataFrame:
 
 def _code(frame: DataFrame, name: str) -> Column:
     """The code; NULL where it does not have the form of one, or is the key of the row's person or record."""
-    code = code_of(F.col(name), KINDS[name])
-    keys = [F.coalesce(code == F.upper(F.trim(key)), F.lit(False)) for key in _KEYS if key in frame.columns]
-    return F.when(~reduce(or_, keys), code) if keys else code
+    return F.when(~_is_own_key(frame, name), code_of(F.col(name), KINDS[name]))
 
 
-def measures(records: DataFrame) -> dict[str, Column]:
-    """Aggregates over the records of a data set and year, by name of the measure. All count records.
+def _is_own_key(frame: DataFrame, name: str) -> Column:
+    """Whether a value is the key of the row's person or record. Never NULL."""
+    value = F.upper(F.trim(F.col(name)))
+    keys = [F.coalesce(value == F.upper(F.trim(key)), F.lit(False)) for key in _KEYS if key in frame.columns]
+    return reduce(or_, keys, F.lit(False))
 
-    For each column: the records whose value is not a valid code; and the records with a valid code where the column looks
-    like a key of persons or records (otherwise 0). Numbers of distinct values are estimates, but the same records always
-    give the same estimate.
+
+def code_measures(tables: Iterable[DataFrame]) -> DataFrame:
+    """Whether provider and commissioner columns have valid codes: two measures of ``gold/record_quality`` for each column, data
+    set and year. ``tables`` are rows of silver tables.
+
+    | dataset | provider_code | person_id | → dataset | measure              | records | of_records |
+    |---------|---------------|-----------|-----------|----------------------|---------|------------|
+    | op      | RX1           | A         | op        | provider_not_a_code  | 1       | 3          |
+    | op      | RX1           | B         | op        | provider_like_a_key  | 0       | 3          |
+    | op      | MRS JONES     | C         |           |                      |         |            |
+
+    ``_not_a_code`` counts records whose value is not a valid code. ``_like_a_key`` counts records with a valid code if the column
+    looks like a key of persons or records; otherwise it is 0.
     """
-    found: dict[str, Column] = {}
-    for name in KINDS:
-        code = _code(records, name)
-        rows, values = F.count(code), F.approx_count_distinct(code)
-        owner = F.coalesce("person_id", "record_id")
-        persons = F.approx_count_distinct(F.when(code.isNotNull(), F.struct(code.alias("code"), owner.alias("owner"))))
-        one_each = (rows >= LEAST_ROWS) & (values >= LEAST_VALUES) & (persons < values * PERSONS_A_VALUE)
-        too_many = (rows >= LEAST_ROWS_ALONE) & (rows < values * ROWS_A_VALUE)
-        found[NOT_A_CODE[name]] = F.count_if(F.col(name).isNotNull() & code.isNull())
-        found[LIKE_A_KEY[name]] = F.when(one_each | too_many, rows).otherwise(F.lit(0)).cast("long")
-    return found
+    by = ["dataset", "financial_year"]
+    # A person sets one of 64 bits, by a hash. So the bits of a code show how many persons it has, if they are few.
+    bit = F.expr("shiftleft(1L, CAST(xxhash64(coalesce(person_id, record_id)) & 63 AS INT))").alias("bits")
+    own = {name: f"_own_{name}" for name in KINDS}
+    rows = [
+        table.select(*by, *KINDS, *(_is_own_key(table, name).alias(flag) for name, flag in own.items()), bit)
+        for table in tables
+    ]
+    # Different values are few, so only these are compared with the forms of codes.
+    values = reduce(DataFrame.unionByName, rows).groupBy(*by, *KINDS, *own.values())
+    found = F.array(
+        *[
+            F.struct(
+                F.lit(kind).alias("kind"),
+                F.when(~F.col(own[name]), code_of(F.col(name), kind)).alias("code"),
+                F.col(name).isNotNull().alias("filled"),
+            )
+            for name, kind in KINDS.items()
+        ]
+    )
+    listed = values.agg(F.count("*").alias("rows"), F.bit_or("bits").alias("bits")).select(
+        *by, "rows", "bits", F.inline(found)
+    )
+    codes = listed.groupBy(*by, "kind", "code").agg(
+        F.sum("rows").alias("rows"),
+        F.sum(F.when(F.col("filled") & F.col("code").isNull(), F.col("rows"))).alias("invalid"),
+        F.bit_count(F.bit_or("bits")).alias("persons"),
+    )
+    valid = F.col("code").isNotNull()
+    # With all its bits set, a code has many persons: it does not matter how many.
+    persons = F.when(F.col("persons") < _BITS, F.col("persons")).otherwise(F.col("rows"))
+    columns = codes.groupBy(*by, "kind").agg(
+        F.sum("rows").alias("of_records"),
+        F.coalesce(F.sum("invalid"), F.lit(0)).alias("invalid"),
+        F.coalesce(F.sum(F.when(valid, F.col("rows"))), F.lit(0)).alias("rows"),
+        F.count("code").alias("values"),
+        F.coalesce(F.sum(F.when(valid, persons)), F.lit(0)).alias("persons"),
+    )
+    one_each = (
+        f"rows >= {LEAST_ROWS} AND values >= {LEAST_VALUES} AND persons < values * CAST({PERSONS_A_VALUE} AS DOUBLE)"
+    )
+    too_many = f"rows >= {LEAST_ROWS_ALONE} AND rows < values * {ROWS_A_VALUE}"
+    like_a_key = F.when(F.expr(f"{one_each} OR {too_many}"), F.col("rows")).otherwise(F.lit(0))
+    measures = {_NOT_A_CODE: F.col("invalid"), _LIKE_A_KEY: like_a_key.cast("long")}
+    return columns.select(
+        *by,
+        "of_records",
+        F.inline(
+            F.array(
+                *[
+                    F.struct(F.concat("kind", F.lit(ending)).alias("measure"), count.alias("records"))
+                    for ending, count in measures.items()
+                ]
+            )
+        ),
+    )
 
 
 def refuse_invalid_codes(quality: Iterable[Mapping[str, Any]], config: RunConfig) -> None:

@@ -18,6 +18,7 @@ from ebi_spark.lake.permissions import scratch_folder
 from ebi_spark.lake.small_writes import SmallWriter
 from ebi_spark.quoting import sql_name
 from ebi_spark.small_frames import Row, small_table
+from ebi_spark.spark.tuning import DELTA_TIMES, TIMES_AS, setting
 from ebi_spark.tables.table import YEAR, Table
 
 if TYPE_CHECKING:
@@ -61,14 +62,17 @@ def may_have_rows(lake: "Lake", table: Table, where: Sequence[Where]) -> bool:
 
 def _takes_files(lake: "Lake", table: Table, replaced: Sequence[Where]) -> bool:
     """Whether Spark can write a frame's files, and `deltalake` commit them. Rows of some years in a table without years, or of
-    some policies, are removed from files by Delta alone; and Spark's own writer stores times in another form."""
+    some policies, are removed from files by Delta alone. Spark may store times in a form of its own that Delta does not use."""
     if not lake.can_adopt(table) or len(replaced) > 1 or table.partition_by not in ((), (YEAR,)):
         return False
     stored = {field["name"] for field in local_tables.described(Path(lake.path(table)))[0]["fields"]}
     return (
         set(replaced[0]) <= set(table.partition_by)
         and stored >= set(table.names())
-        and not any("timestamp" in kind for _, kind, _ in table.fields())
+        and (
+            setting(lake.spark, TIMES_AS) == DELTA_TIMES
+            or not any("timestamp" in kind for _, kind, _ in table.fields())
+        )
     )
 
 

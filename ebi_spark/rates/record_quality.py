@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config import default_codes
-from ebi_spark.geography.code_forms import measures as measures_of_codes
+from ebi_spark.geography.code_forms import code_measures
 from ebi_spark.geography.record_areas import NAMED_BY
 from ebi_spark.tables.table import YEAR
 
@@ -60,7 +60,8 @@ def record_quality(tables: Iterable[DataFrame]) -> DataFrame:
 
     ``records`` counts the records to which the measure applies, among ``of_records``. ``tables`` are rows of silver tables.
     """
-    parts = []
+    tables = list(tables)
+    parts = [code_measures(tables)]
     for records in tables:
         measures = {
             "records": F.count("*"),
@@ -71,7 +72,6 @@ def record_quality(tables: Iterable[DataFrame]) -> DataFrame:
             **_missing(records.columns),
             PROCEDURE_WITHOUT_CODE: F.count_if(_without_code()),
             "no_activity_date": F.count_if(F.col("activity_date").isNull()),
-            **measures_of_codes(records),
         }
         if "incomplete_spell" in records.columns:
             measures["incomplete_spell"] = F.count_if("incomplete_spell")

@@ -36,6 +36,9 @@ UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factor
 SHUFFLED_BYTES = 64 << 20
 MOST_PARTITIONS = 400
 
+# Spark's Parquet writer stores times in the form that Delta uses, so that its files can be files of a table.
+TIMES_AS, DELTA_TIMES = "spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS"
+
 # Constraint propagation through dozens of derived columns takes Spark's planner minutes and finds nothing here.
 #
 # In a time zone other than UTC, Delta reads a table's whole log again after each commit to verify its cached list of
@@ -43,6 +46,7 @@ MOST_PARTITIONS = 400
 # file statistics than they are read. A lake has only recent times (of files, runs and releases). Verifying took a sixth
 # of the time of publishing.
 PLANNING = {
+    TIMES_AS: DELTA_TIMES,
     "spark.sql.constraintPropagation.enabled": "false",
     "spark.databricks.delta.allFilesInCrc.verificationMode.forceOnNonUTC.enabled": "false",
 }

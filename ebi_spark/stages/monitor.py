@@ -112,9 +112,12 @@ class Monitor(Stage):
             lake.prepare()
             report.years = lake.years(ACTIVITY_FLAG)
             summary = MonitorSummary()
-            self._approvals(summary)
-            self._pathways(summary)
-            self._changes(summary)
+
+            def operations_and_care() -> None:
+                self._approvals(summary)
+                self._pathways(summary)
+
+            run_in_threads([operations_and_care, partial(self._changes, summary)])
             report.rows = sum(summary.approvals.values()) + sum(summary.pathways.values())
             for warning in summary.warnings:
                 context.progress(warning)
