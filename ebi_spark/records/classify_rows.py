@@ -1,12 +1,15 @@
 """Stages the rows of the source tables and gives each its status.
 
+For each system and data set, in this order:
+
 1. Tables that complete or withdraw records are staged: APCS_Der, tables of codes, lists of withdrawn keys.
 2. Rows of episodes and records are completed from these and staged.
 3. Spells are built from staged episodes, and staged too.
 
-Each step runs its queries at the same time. No row is read from the source after that.
+Systems and data sets do not depend on each other: they are staged at the same time. No row is read from the source after that.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -48,10 +51,11 @@ def classify_rows(
     """Every source table with the status of its rows. ``repeated_keys``: the keys of each table that may be in several rows."""
     work = _Work(lake, area, repeated_keys, config)
     tables = list(tables)
-    makers = [table for table in tables if table.role in (*_ROW_BY_ROW, EPISODES)]
-    work.stage(work.rows, [table for table in tables if table not in makers])
+    apart: dict[tuple[str, str], list[SourceTable]] = defaultdict(list)
+    for table in tables:
+        apart[table.system, dataset_of(table.role)].append(table)
     with with_settings(lake.spark, {FILES_AT_ONCE: str(FEW_FILES)}):
-        work.stage(work.records, makers)
+        run_in_threads([partial(work.stage, group) for group in apart.values()])
     return [work.classified(table) for table in tables]
 
 
@@ -70,8 +74,11 @@ class _Work:
         self.staged_rows: dict[TableId, StagedRows] = {}
         self.staged_records: dict[TableId, StagedRecords] = {}
 
-    def stage(self, task: Callable[[SourceTable], None], tables: list[SourceTable]) -> None:
-        run_in_threads([partial(task, table) for table in tables])
+    def stage(self, tables: list[SourceTable]) -> None:
+        """Stage the tables of a system and data set: first those that complete or withdraw records."""
+        makers = [table for table in tables if table.role in (*_ROW_BY_ROW, EPISODES)]
+        run_in_threads([partial(self.rows, table) for table in tables if table not in makers])
+        run_in_threads([partial(self.records, table) for table in makers])
 
     def rows(self, table: SourceTable) -> None:
         """Stage the cleaned rows of a table."""

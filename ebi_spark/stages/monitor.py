@@ -117,7 +117,10 @@ class Monitor(Stage):
                 self._approvals(summary)
                 self._pathways(summary)
 
-            run_in_threads([operations_and_care, partial(self._changes, summary)])
+            def changes() -> None:
+                self._changes(summary)
+
+            run_in_threads([operations_and_care, changes])
             report.rows = sum(summary.approvals.values()) + sum(summary.pathways.values())
             for warning in summary.warnings:
                 context.progress(warning)
