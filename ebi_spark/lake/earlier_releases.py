@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ebi_spark.lake import local_tables
 from ebi_spark.lake.conditions import predicate_of, spark_literal
-from ebi_spark.lake.maintenance import vacuuming
+from ebi_spark.lake.maintenance import remove_unneeded, vacuuming
 from ebi_spark.lake.permissions import open_to_others
 from ebi_spark.tables.published import COMPLETENESS, DAYS_BETWEEN, QUALITY, RATE, RELEASE, VARIATION
 from ebi_spark.tables.table import Table
@@ -102,7 +102,7 @@ def _forget_history(lake: "Lake", table: Table) -> None:
     """Remove every file that is not in the newest version and, for a local table, the log before it: a log entry
     has the minimum and maximum of each column of the files that it added."""
     name, path = lake.identifier(table), lake.path(table)
-    lake.spark.sql(f"VACUUM {name} RETAIN 0 HOURS")
+    remove_unneeded(lake, table, 0)
     if lake.location.folder:
         for _ in range(2):  # the second commit also writes a checkpoint, which replaces all entries before it
             lake.spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
