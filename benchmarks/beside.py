@@ -1,10 +1,11 @@
 """The same work by DuckDB: the tables of silver as Parquet, and the published SQL.
 
 ``ingest`` writes what the product's ingest writes: records with ``cleaned`` and ``content``, sorted as silver is (each table as a
-whole, because DuckDB cannot sort by parts), quarantined rows with their reasons and raw values, and the audit of each file.
+whole, because DuckDB cannot sort by parts), rows of repeated keys with what was decided about them, quarantined rows with their
+reasons and raw values, and the audit of each file.
 ``normalise`` writes only the records, without ``cleaned`` and ``content``, unsorted. ``published`` runs the pages' SQL on the raw files,
 with quotes and aliases repaired and character classes as regular expressions. ``compare`` is not timed: it says whether silver and
-DuckDB's tables have the same rows, and what the published SQL finds in DuckDB's. ``flags`` continues from the records of ``ingest``
+gold have the same rows as DuckDB's tables, and what the published SQL finds in DuckDB's. ``flags`` continues from the records of ``ingest``
 to flags and rates (:mod:`benchmarks.beside_flags`).
 """
 
@@ -20,6 +21,7 @@ import duckdb
 from benchmarks.beside_flags import compare_flags, flags_and_rates
 from benchmarks.duckdb_tables import in_folders, quoted, same_rows
 from ebi_spark.config.load import load_config
+from ebi_spark.tables.silver import RECORD_TABLES
 
 _MACROS = """
 CREATE MACRO text_of(x) AS CASE WHEN trim(x) = '' OR upper(trim(x)) = 'NULL' THEN NULL ELSE trim(x) END;
@@ -54,30 +56,54 @@ CREATE MACRO list_changed(x, value) AS coalesce(emptied(x, value), restyled(x));
 CREATE MACRO day_changed(d) AS CASE WHEN d IS NOT NULL AND day_of(d) IS NULL THEN 'sentinel' END;
 """
 
-_ONCE = """
-CREATE TEMP TABLE {name}_again AS SELECT {key} AS again FROM {name} GROUP BY 1 HAVING count(*) > 1;
+# The rows of repeated keys with what was decided about each (decision 21; made-up rows have no extract dates). `made` are the values
+# that silver takes from a row: rows that are equal there count once.
+_REPEATED = """
+CREATE TEMP TABLE {name}_again AS SELECT {key} AS again FROM {name} WHERE {key} IS NOT NULL GROUP BY 1 HAVING count(*) > 1;
+CREATE TEMP TABLE {name}_repeated AS
+  WITH made AS (SELECT a AS whole, {made} FROM {name} a WHERE {key} IN (FROM {name}_again)),
+  hashed AS (SELECT unnest(whole), hash(*COLUMNS(* EXCLUDE (whole))) AS same FROM made),
+  placed AS (SELECT *, hash(*COLUMNS(* EXCLUDE (filename, same))) AS content FROM hashed)
+  SELECT * EXCLUDE (same), row_number() OVER same_values = 1 AND min(same) OVER same_key <> max(same) OVER same_key AS conflict,
+    row_number() OVER same_values > 1 AS is_duplicate, content <> first_value(content) OVER same_values AS differs_elsewhere
+  FROM placed WINDOW same_key AS (PARTITION BY {key}), same_values AS (PARTITION BY {key}, same ORDER BY filename, content);
+CREATE VIEW {name}_counted AS FROM {name} ANTI JOIN {name}_again ON {key} = again
+  UNION ALL BY NAME SELECT * EXCLUDE (content, conflict, is_duplicate, differs_elsewhere) FROM {name}_repeated WHERE NOT is_duplicate;
+CREATE VIEW {name}_conflicting AS SELECT {key} AS against FROM {name}_repeated WHERE conflict;
 CREATE VIEW {name}_once AS
-  SELECT * FROM {name} WHERE {key} IS NOT NULL AND {key} NOT IN (SELECT again FROM {name}_again WHERE again IS NOT NULL)
-  UNION ALL
-  SELECT * FROM (SELECT DISTINCT * FROM {name} WHERE {key} IN (SELECT again FROM {name}_again))
-    QUALIFY count(*) OVER (PARTITION BY {key}) = 1;
+  FROM {name}_counted WHERE {key} IS NOT NULL AND {key} NOT IN (FROM {name}_conflicting);
 """
 
 _COMMON = """
   text_of(a.Der_Pseudo_NHS_Number::VARCHAR) AS person_id, text_of(a.Der_Provider_Code) AS provider_code,
   text_of(a.Der_Commissioner_Code) AS commissioner_code, text_of(a.GP_Practice_Code) AS gp_practice_code,
-  text_of(a.Der_Postcode_LSOA_2011_Code) AS lsoa, upper(text_of(a.Sex)) AS sex,
+  text_of(a.Der_Postcode_LSOA_2011_Code) AS lsoa, NULL::VARCHAR AS lsoa_2021, NULL::VARCHAR AS lsoa_2001,
+  NULL::VARCHAR AS gp_practice_sus, upper(text_of(a.Sex)) AS sex,
   two_characters(a.Administrative_Category) AS administrative_category,
   codes_of(a.Der_Diagnosis_All) AS diagnosis_codes, codes_of(a.Der_Procedure_All) AS procedure_codes
 """
 
-_SPELLS = f"""
-SELECT 'sus_plus' AS source_system, 'apc' AS dataset, a.APCS_Ident::VARCHAR AS record_id, {_COMMON},
+# What a record takes from its own row; a spell has values of its derived row besides.
+_OF_SPELL = f"""{_COMMON},
   coalesce(a.Age_At_Start_of_Spell_SUS, a.Der_Age_at_CDS_Activity_Date) AS age, years_old(age) AS age_years,
   day_of(a.Admission_Date) AS admission_date, day_of(a.Discharge_Date) AS discharge_date,
   discharge_date AS activity_date, text_of(a.Der_Admit_Treatment_Function_Code) AS treatment_function,
   two_characters(a.Admission_Method) AS admission_method, upper(text_of(a.Discharge_Method)) AS discharge_method,
-  upper(text_of(a.Patient_Classification)) AS patient_classification,
+  upper(text_of(a.Patient_Classification)) AS patient_classification, NULL::DATE AS procedure_date,
+  text_of(a.Source_of_Admission) AS admission_source, text_of(a.Discharge_Destination) AS discharge_destination,
+  text_of(a.Hospital_Spell_No) AS provider_spell_number
+"""
+_OF_ATTENDANCE = f"""{_COMMON},
+  coalesce(a.Age_at_Start_of_Episode_SUS, a.Der_Age_at_CDS_Activity_Date) AS age, years_old(age) AS age_years,
+  day_of(a.Appointment_Date) AS activity_date, text_of(a.Treatment_Function_Code) AS treatment_function,
+  upper(text_of(a.Attendance_Status)) AS attendance_status, upper(text_of(a.First_Attendance)) AS first_attendance,
+  two_characters(a.Referral_Source) AS referral_source,
+  coalesce(year_of(activity_date), left(a.Der_Financial_Year, 4) || '-' || right(a.Der_Financial_Year, 2))
+    AS financial_year
+"""
+
+_SPELLS = f"""
+SELECT 'sus_plus' AS source_system, 'apc' AS dataset, a.APCS_Ident::VARCHAR AS record_id, {_OF_SPELL},
   code_of(d.Spell_Dominant_Procedure) AS dominant_procedure, left(dominant_procedure, 4) AS dominant_procedure_4,
   code_of(d.Spell_Primary_Diagnosis) AS primary_diagnosis,
   CASE WHEN d.APCS_Ident IS NULL THEN 'no_derived_row' ELSE 'sus_grouper' END AS dominance_basis,
@@ -88,13 +114,8 @@ WHERE day_of(a.Discharge_Date) IS NOT NULL
 """
 
 _ATTENDANCES = f"""
-SELECT 'sus_plus' AS source_system, 'op' AS dataset, a.OPA_Ident::VARCHAR AS record_id, {_COMMON},
-  coalesce(a.Age_at_Start_of_Episode_SUS, a.Der_Age_at_CDS_Activity_Date) AS age, years_old(age) AS age_years,
-  day_of(a.Appointment_Date) AS activity_date, text_of(a.Treatment_Function_Code) AS treatment_function,
-  upper(text_of(a.Attendance_Status)) AS attendance_status, upper(text_of(a.First_Attendance)) AS first_attendance,
-  two_characters(a.Referral_Source) AS referral_source, a.filename AS source_file, 'beside' AS run_id,
-  coalesce(year_of(activity_date), left(a.Der_Financial_Year, 4) || '-' || right(a.Der_Financial_Year, 2))
-    AS financial_year
+SELECT 'sus_plus' AS source_system, 'op' AS dataset, a.OPA_Ident::VARCHAR AS record_id, {_OF_ATTENDANCE},
+  a.filename AS source_file, 'beside' AS run_id
 FROM opa_once a WHERE financial_year IS NOT NULL
 """
 
@@ -133,36 +154,32 @@ _NOTED = {
 }
 _SORTED_BY = {"apc_spell": "dominant_procedure_4", "op_attendance": "procedure_codes"}
 
-# Keys whose rows contradict each other; then the quarantined rows with their reasons.
-_QUARANTINE_ROWS = """
-CREATE TEMP TABLE {name}_contradicting AS
-  SELECT {key} AS against FROM (SELECT DISTINCT * FROM {name} WHERE {key} IN (SELECT again FROM {name}_again))
-  GROUP BY 1 HAVING count(*) > 1;
-"""
 _QUARANTINED = """
 SELECT 'sus_plus' AS source_system, '{dataset}' AS dataset, '{name}' AS role, a.{key}::VARCHAR AS record_id,
   coalesce({year}, 'unknown') AS financial_year,
   list_filter([{reasons},
-    CASE WHEN a.{key} IN (FROM {name}_contradicting) THEN 'conflicting_duplicate' END], x -> x IS NOT NULL) AS reasons,
+    CASE WHEN a.{key} IN (FROM {name}_conflicting) THEN 'conflicting_duplicate' END], x -> x IS NOT NULL) AS reasons,
   a.filename AS source_file, to_json(a)::VARCHAR AS raw, NULL::DATE AS extract_date, 'beside' AS run_id
-FROM {name} a {joined} WHERE len(reasons) > 0
+FROM {name}_counted a {joined} WHERE len(reasons) > 0
 """
 _NO_KEY = "CASE WHEN a.{key} IS NULL THEN 'no_key' END"
 _OF_APCS = "year_by(a.Discharge_Date, a.Der_Financial_Year)"
 _OF_OPA = "year_by(a.Appointment_Date, a.Der_Financial_Year)"
 _ROLES: dict[str, dict[str, str]] = {
     "apcs": {
-        "dataset": "apc", "key": "APCS_Ident", "year": _OF_APCS, "joined": "",
+        "dataset": "apc", "key": "APCS_Ident", "made": f"{_OF_SPELL}, {_OF_APCS} AS financial_year",
+        "year": _OF_APCS, "joined": "",
         "reasons": f"{_NO_KEY}, CASE WHEN day_of(a.Discharge_Date) IS NULL THEN 'undischarged' END",
     },
     "apcs_der": {
         "dataset": "apc", "key": "APCS_Ident", "year": "k.spell_year",
+        "made": "code_of(a.Spell_Dominant_Procedure), code_of(a.Spell_Primary_Diagnosis)",
         "joined": f"LEFT JOIN (SELECT a.APCS_Ident, min({_OF_APCS}) AS spell_year FROM apcs a GROUP BY 1) k "
         "ON a.APCS_Ident = k.APCS_Ident",
         "reasons": f"{_NO_KEY}, CASE WHEN a.APCS_Ident IS NOT NULL AND k.APCS_Ident IS NULL THEN 'no_spell' END",
     },
     "opa": {
-        "dataset": "op", "key": "OPA_Ident", "year": _OF_OPA, "joined": "",
+        "dataset": "op", "key": "OPA_Ident", "made": _OF_ATTENDANCE, "year": _OF_OPA, "joined": "",
         "reasons": f"{_NO_KEY}, CASE WHEN {_OF_OPA} IS NULL THEN 'no_usable_date' END",
     },
 }  # fmt: skip
@@ -213,9 +230,15 @@ CREATE VIEW attendance AS SELECT procedure_codes AS procedures, diagnosis_codes 
 """
 
 _TABLES = {"apc_spell": _SPELLS, "op_attendance": _ATTENDANCES}
-QUARANTINED_FILE = "quarantine.parquet"
+QUARANTINED_FILE, REPEATED_FILE, AUDIT_FILE = "quarantine.parquet", "repeated_row.parquet", "ingest_audit.parquet"
 # Run, path and the way of hashing differ between the two by nature; everything else has to be the same.
 _NOT_COMPARED = ("source_file", "run_id", "content")
+_COMPARED = {
+    "quarantine": (QUARANTINED_FILE, ("dataset", "role", "record_id", "financial_year", "reasons")),
+    "repeated_row": (REPEATED_FILE, ("role", "record_id", "conflict", "is_duplicate", "differs_elsewhere")),
+    "ingest_audit": (AUDIT_FILE, ("parse_filename(source_file)", "rows_read", "rows_quarantined", "rows_duplicate",
+                                  "rows_differing_elsewhere", "records_built")),
+}  # fmt: skip
 
 
 def connected(threads: int) -> duckdb.DuckDBPyConnection:
@@ -239,28 +262,34 @@ def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
     database = connected(threads)
     seconds = _records(database, source, out, whole=True)
     started = time.monotonic()
-    parts = []
-    for name, role in _ROLES.items():
-        database.execute(_QUARANTINE_ROWS.format(name=name, **role))
-        parts.append(_QUARANTINED.format(name=name, **{**role, "reasons": role["reasons"].format(**role)}))
-    quarantined = quoted(out / QUARANTINED_FILE)
+    parts = [
+        _QUARANTINED.format(name=name, **{**role, "reasons": role["reasons"].format(**role)})
+        for name, role in _ROLES.items()
+    ]
+    quarantined, repeated, audit = (quoted(out / name) for name in (QUARANTINED_FILE, REPEATED_FILE, AUDIT_FILE))
     database.execute(f"COPY ({' UNION ALL '.join(parts)}) TO {quarantined} (FORMAT parquet, COMPRESSION zstd)")
+    decided = " UNION ALL ".join(
+        f"SELECT 'sus_plus' AS source_system, '{name}' AS role, {role['key']}::VARCHAR AS record_id, conflict, is_duplicate, "
+        f"differs_elsewhere, content, filename AS source_file, 'beside' AS run_id FROM {name}_repeated"
+        for name, role in _ROLES.items()
+    )
+    database.execute(f"COPY ({decided}) TO {repeated} (FORMAT parquet, COMPRESSION zstd)")
     seconds["quarantine"] = time.monotonic() - started
     started = time.monotonic()
     read = " UNION ALL ".join(
         f"SELECT filename AS source_file, count(*) AS rows_read FROM {n} GROUP BY 1" for n in _ROLES
     )
-    reasons = (
-        f"SELECT source_file, count(*) AS quarantined, histogram(reasons) AS reasons FROM {quarantined} GROUP BY 1"
-    )
     built = " UNION ALL ".join(
-        f"SELECT source_file, count(*) AS built, histogram(array_to_string(cleaned, ' ')) AS cleaned FROM "
+        f"SELECT source_file, count(*) AS records_built, histogram(array_to_string(cleaned, ' ')) AS cleaned FROM "
         f"read_parquet({quoted(out / table / '*' / '*.parquet')}) GROUP BY 1"
         for table in _TABLES
     )
     database.execute(
-        f"COPY (FROM ({read}) LEFT JOIN ({reasons}) USING (source_file) LEFT JOIN ({built}) USING (source_file)) "
-        f"TO {quoted(out / 'account.parquet')} (FORMAT parquet)"
+        f"COPY (SELECT source_file, coalesce(COLUMNS('rows_.*|records_built'), 0), reasons, cleaned FROM ({read}) "
+        "LEFT JOIN (SELECT source_file, count(*) AS rows_quarantined, histogram(reasons) AS reasons FROM "
+        f"{quarantined} GROUP BY 1) USING (source_file) LEFT JOIN (SELECT source_file, count(*) FILTER (is_duplicate) AS rows_duplicate, "
+        f"count(*) FILTER (differs_elsewhere) AS rows_differing_elsewhere FROM {repeated} GROUP BY 1) USING (source_file) "
+        f"LEFT JOIN ({built}) USING (source_file)) TO {audit} (FORMAT parquet)"
     )
     seconds["account"] = time.monotonic() - started
     return {"seconds": sum(seconds.values()), "tables": seconds}
@@ -293,9 +322,9 @@ def _records(database: duckdb.DuckDBPyConnection, source: Path, out: Path, *, wh
     seconds = {}
     for table, query in _TABLES.items():
         started = time.monotonic()
-        for name, key in (("apcs", "APCS_Ident"), ("apcs_der", "APCS_Ident"), ("opa", "OPA_Ident")):
-            if (name == "opa") == (table == "op_attendance"):
-                database.execute(_ONCE.format(name=name, key=key))
+        for name, role in _ROLES.items():
+            if RECORD_TABLES[role["dataset"]].name == table:
+                database.execute(_REPEATED.format(name=name, **role))
         out.mkdir(parents=True, exist_ok=True)
         target = quoted(out / table)
         if whole:
@@ -328,14 +357,13 @@ def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
     finds in the records of ``ingest``."""
     database = connected(threads)
     same: dict[str, dict[str, Any]] = {}
-    for table in _TABLES:
+    for record_table in RECORD_TABLES.values():
+        table = record_table.name
         database.execute(f"CREATE VIEW {table} AS SELECT * FROM {in_folders(out / table)}")
-        names = [row[0] for row in database.execute(f"DESCRIBE {table}").fetchall() if row[0] not in _NOT_COMPARED]
+        names = [name for name in record_table.names() if name not in _NOT_COMPARED]
         same[table] = same_rows(database, in_folders(lake / "silver" / table), table, names)
-    columns = ("role", "record_id", "financial_year", "reasons")
-    same["quarantine"] = same_rows(
-        database, in_folders(lake / "silver" / "quarantine"), quoted(out / QUARANTINED_FILE), columns
-    )
+    for table, (file, columns) in _COMPARED.items():
+        same[table] = same_rows(database, in_folders(lake / "silver" / table), quoted(out / file), columns)
     same |= compare_flags(database, lake, out, PUBLISHED)
     database.execute(_NORMALISED_VIEWS)
     return {"tables": same, "hits": _rules(database, 0)["hits"]}

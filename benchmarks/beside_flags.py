@@ -1,22 +1,24 @@
 """The product's flags and rates, made by DuckDB from the records that :mod:`benchmarks.beside` wrote.
 
-Tests of the national policies' YAML become SQL. Every record in scope gets a row for each of three readings, with the clauses that
-failed, those that were undecided, the decisions that would change its outcome, and its area. Then come counts and directly standardised
+Tests of the national policies' YAML become SQL. Every record in scope gets a row for each of three readings of the revision in
+force on its day, with the clauses that failed, those that were undecided, the decisions that would change its outcome, and its
+area. Readings other than ``as_published`` take default codes by their meaning (decision 24). Then come counts and directly standardised
 rates of England, of each area that the flags name, and of each provider. This is less than the product does: no local policies,
 no LSOA lookups, one vintage of people, no attrition, no pooled years, no intervals, no figures by month, nothing published.
 """
 
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Mapping
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, assert_never
 
 import duckdb
 
 from benchmarks.duckdb_tables import in_folders, quoted, same_rows
+from ebi_spark.config.default_codes import EPISODE, LISTS, MISSING, default_codes_of
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import read_geography
-from ebi_spark.policies.compile import FIELDS, LIST_FIELDS
+from ebi_spark.policies.compile import AS_SEEN, FIELDS, LIST_FIELDS, stored_four, uses_code_meaning
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.policies.model import (
     AgeRange,
@@ -36,7 +38,7 @@ FLAGS, RATES = "flags.parquet", "rates.parquet"
 _RECORDS = {"apc": "apc_spell", "op": "op_attendance"}
 # Not the run, the policy's fingerprint, and on which day and by which newest lookup an area is to be read.
 COMPARED = (
-    "policy_id", "revision", "reading", "source_system", "dataset", "record_id", "person_id", "financial_year",
+    "policy_id", "revision", "reading", "back_cast", "source_system", "dataset", "record_id", "person_id", "financial_year",
     "activity_date", "provider_code", "commissioner_code", "area_code", "area_basis", "sex", "age", "age_years",
     "outcome", "failed_clauses", "missing_clauses", "near_miss", "decisive_decisions",
 )  # fmt: skip
@@ -82,15 +84,18 @@ def flags_and_rates(database: duckdb.DuckDBPyConnection, config: RunConfig, out:
         for unit in revision_periods(load_policies(config.policy_dirs, config.policies), config)
         if not unit.policy.boards
     ]
-    parts = []
-    for number, unit in enumerate(chosen):
-        records = in_folders(out / _RECORDS[unit.policy.dataset])
-        scope = _sql(unit.revision.scope_test, unit.policy.dataset)
-        database.execute(f"CREATE TEMP TABLE scoped AS SELECT * FROM {records} WHERE {scope} AND {_in_force(unit)}")
+    parts: list[str] = []
+    for _, periods in groupby(chosen, lambda unit: unit.policy.id):
+        units = list(periods)
+        dataset = units[0].policy.dataset
+        scopes = dict.fromkeys(_sql(unit.revision.scope_test, FIELDS[dataset]) for unit in units)
+        records = in_folders(out / _RECORDS[dataset])
+        database.execute(f"CREATE TEMP TABLE scoped AS SELECT * FROM {records} WHERE {' OR '.join(scopes)}")
         database.execute(_PLACED)
-        database.execute(f"CREATE TEMP TABLE applied{number} AS {_applied(unit)}")
+        for unit in units:
+            database.execute(f"CREATE TEMP TABLE applied{len(parts)} AS {_applied(unit)}")
+            parts.append(f"FROM applied{len(parts)}")
         database.execute("DROP TABLE scoped; DROP TABLE placed")
-        parts.append(f"FROM applied{number}")
     database.execute(f"CREATE VIEW flags AS {' UNION ALL '.join(parts)}")
     database.execute(f"COPY flags TO {quoted(out / FLAGS)} (FORMAT parquet, COMPRESSION zstd)")
     database.execute(_RATES)
@@ -139,83 +144,118 @@ def _inputs(database: duckdb.DuckDBPyConnection, config: RunConfig) -> None:
     )
 
 
+def _day(dataset: str) -> str:
+    """The day that decides which revision applies to a record (decision 11)."""
+    own = "admission_date, " if dataset == "apc" else ""
+    return f"coalesce({own}activity_date, first_day_of(financial_year))"
+
+
 def _in_force(unit: RevisionPeriod) -> str:
-    own = "admission_date, " if unit.policy.dataset == "apc" else ""
-    day = f"coalesce({own}activity_date, first_day_of(financial_year))"
+    day = _day(unit.policy.dataset)
     since = f"{day} >= DATE '{unit.since}'" if unit.since else "true"
     return f"{since} AND " + (f"{day} < DATE '{unit.until}'" if unit.until else "true")
 
 
+def _has_default(column: str) -> str:
+    """Whether a record has only default codes that count as missing, never NULL; empty where the column has no such codes."""
+    codes = default_codes_of(column, *MISSING)
+    if not codes:
+        return ""
+    if column in LISTS:
+        either = "|".join(codes)
+        return f"coalesce(regexp_full_match({column}, ',(?:{either})(?:,(?:{either}|[{EPISODE}]))*,'), false)"
+    return f"coalesce(upper({column}::VARCHAR) IN ({', '.join(map(quoted, codes))}), false)"
+
+
 def _applied(unit: RevisionPeriod) -> str:
-    """The flags of one revision: one SELECT for each reading, over tests that are evaluated once."""
-    readings = unit.revision.readings
+    """The flags of one revision: one SELECT for each reading. Tests are evaluated once with the codes as written (``t0`` …), and by
+    the meaning of default codes (``m0`` …) only for records that have one."""
+    dataset, readings = unit.policy.dataset, unit.revision.readings
+    written = FIELDS[dataset]
+    defaults = {name: _has_default(column) for name, column in written.items() if name not in AS_SEEN}
+    meant = {
+        name: f"(CASE WHEN NOT {defaults[name]} THEN {column} END)" if defaults.get(name) else column
+        for name, column in written.items()
+    }
     clauses = list(chain(*(r.deciding for r in readings.values()), *(flip.deciding for flip in unit.revision.flips)))
-    tests: dict[str, str] = {}
+    tests: dict[str, tuple[int, str]] = {}
     for clause in clauses:
-        tests.setdefault(_test_of(clause, unit.policy.dataset), f"t{len(tests)}")
-    states = ", ".join(f"({sql}) AS {name}" for sql, name in tests.items())
+        tests.setdefault(_test_of(clause, written), (len(tests), _test_of(clause, meant)))
+    states = ", ".join(f"({sql}) AS t{number}" for sql, (number, _) in tests.items())
+    any_default = " OR ".join(dict.fromkeys(filter(None, defaults.values()))) or "false"
+    by_meaning = ", ".join(
+        f"CASE WHEN has_default THEN ({other}) ELSE t{number} END AS m{number}" for number, other in tests.values()
+    )
 
-    def through(clause: Clause) -> str:
-        return f"coalesce({tests[_test_of(clause, unit.policy.dataset)]}, {clause.missing == 'passes'})"
+    def state(clause: Clause, reading: str) -> str:
+        return f"{'m' if uses_code_meaning(reading) else 't'}{tests[_test_of(clause, written)][0]}"
 
-    def all_through(deciding: tuple[Clause, ...]) -> str:
-        return " AND ".join(map(through, deciding)) or "true"
+    def through(clause: Clause, reading: str) -> str:
+        return f"coalesce({state(clause, reading)}, {clause.missing == 'passes'})"
 
+    def all_through(deciding: tuple[Clause, ...], reading: str) -> str:
+        return " AND ".join(through(clause, reading) for clause in deciding) or "true"
+
+    first_day = min(revision.start for revision in unit.policy.revisions)
     selects = []
     for name, reading in readings.items():
-        failed = ", ".join(f"CASE WHEN NOT {through(c)} THEN '{c.id}' END" for c in reading.deciding)
-        undecided = (
-            f"CASE WHEN {tests[_test_of(c, unit.policy.dataset)]} IS NULL THEN '{c.id}' END" for c in reading.deciding
-        )
+        failed = ", ".join(f"CASE WHEN NOT {through(c, name)} THEN '{c.id}' END" for c in reading.deciding)
+        undecided = ", ".join(f"CASE WHEN {state(c, name)} IS NULL THEN '{c.id}' END" for c in reading.deciding)
         turned = ", ".join(
-            f"CASE WHEN ({all_through(flip.deciding)}) <> ({all_through(reading.deciding)}) THEN '{flip.decision}' END"
+            f"CASE WHEN ({all_through(flip.deciding, name)}) <> ({all_through(reading.deciding, name)}) "
+            f"THEN '{flip.decision}' END"
             for flip in unit.revision.flips
             if flip.base == name
         )
         selects.append(
-            f"SELECT '{unit.policy.id}' AS policy_id, '{unit.revision.name}' AS revision, '{name}' AS reading, source_system, "
+            f"SELECT '{unit.policy.id}' AS policy_id, '{unit.revision.name}' AS revision, '{name}' AS reading, "
+            f"{_day(dataset)} < DATE '{first_day}' AS back_cast, source_system, "
             "dataset, record_id, person_id, financial_year, activity_date, provider_code, commissioner_code, area_code, "
-            f"area_basis, sex, age, age_years, {_some(failed)} AS failed_clauses, {_some(', '.join(undecided))} AS "
+            f"area_basis, sex, age, age_years, {_some(failed)} AS failed_clauses, {_some(undecided)} AS "
             f"missing_clauses, {_some(turned)} AS decisive_decisions, CASE WHEN len(failed_clauses) = 0 THEN 'flagged' ELSE "
             "'not_flagged' END AS outcome, len(failed_clauses) = 1 AS near_miss FROM tested"
         )
-    return f"WITH tested AS MATERIALIZED (SELECT *, {states} FROM placed) {' UNION ALL '.join(selects)}"
+    in_scope = f"{_sql(unit.revision.scope_test, written)} AND {_in_force(unit)}"
+    return (
+        f"WITH seen AS MATERIALIZED (SELECT *, {any_default} AS has_default, {states} FROM placed WHERE {in_scope}), "
+        f"tested AS MATERIALIZED (SELECT *, {by_meaning} FROM seen) {' UNION ALL '.join(selects)}"
+    )
 
 
 def _some(items: str) -> str:
     return f"list_filter([{items}]::VARCHAR[], x -> x IS NOT NULL)"
 
 
-def _test_of(clause: Clause, dataset: str) -> str:
+def _test_of(clause: Clause, columns: Mapping[str, str]) -> str:
     assert clause.test is not None
-    sql = _sql(clause.test, dataset)
+    sql = _sql(clause.test, columns)
     return f"NOT ({sql})" if clause.kind == "exclude" else sql
 
 
-def _sql(test: Test, dataset: str) -> str:
-    """A test as a three-valued condition of DuckDB's."""
+def _sql(test: Test, columns: Mapping[str, str]) -> str:
+    """A test as a three-valued condition of DuckDB's. ``columns``: what each field of the policies is in SQL."""
     match test:
         case AnyOf(parts):
-            return f"({' OR '.join(_sql(part, dataset) for part in parts)})"
+            return f"({' OR '.join(_sql(part, columns) for part in parts)})"
         case AllOf(parts):
-            return f"({' AND '.join(_sql(part, dataset) for part in parts)})"
+            return f"({' AND '.join(_sql(part, columns) for part in parts)})"
         case NoneOf(parts):
-            return f"NOT ({' OR '.join(_sql(part, dataset) for part in parts)})"
+            return f"NOT ({' OR '.join(_sql(part, columns) for part in parts)})"
         case IsNull(name, is_null):
-            return f"{FIELDS[dataset][name]} IS {'' if is_null else 'NOT '}NULL"
+            return f"{columns[name]} IS {'' if is_null else 'NOT '}NULL"
         case AgeRange(name, low, None):
-            return f"{FIELDS[dataset][name]} >= {low}"
+            return f"{columns[name]} >= {low}"
         case AgeRange(name, None, high):
-            return f"{FIELDS[dataset][name]} <= {high}"
+            return f"{columns[name]} <= {high}"
         case AgeRange(name, low, high):
-            return f"{FIELDS[dataset][name]} BETWEEN {low} AND {high}"
+            return f"{columns[name]} BETWEEN {low} AND {high}"
         case FollowedBy(name, first, then, directly):
             between = "[^,|]*," if directly else ".*,"
-            return f"regexp_matches({FIELDS[dataset][name]}, ',{_either(first)}{between}{_either(then)}')"
+            return f"regexp_matches({columns[name]}, ',{_either(first)}{between}{_either(then)}')"
         case HasCode(name, operator, codes, left):
-            column = FIELDS[dataset][name]
-            if left is not None:
-                column = f"left({column}, {left})"
+            if stored_four(test):  # lets DuckDB skip parts of the files, which are sorted by this column
+                return f"dominant_procedure_4 IN ({', '.join(map(quoted, codes))})"
+            column = columns[name] if left is None else f"left({columns[name]}, {left})"
             if operator == "in":
                 return f"{column} IN ({', '.join(map(quoted, codes))})"
             start = "" if operator == "contains" else "," if name in LIST_FIELDS else "^"
