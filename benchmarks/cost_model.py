@@ -59,8 +59,8 @@ class Quality:
 
 @dataclass(frozen=True)
 class Refits:
-    """Models that the measurements could as well have given: each size left out in turn, and ``DRAWS`` times the
-    relative errors of the fit dealt out anew."""
+    """Models that the measurements could as well have given: fits without one of the sizes, and ``DRAWS`` fits with the relative errors
+    distributed over the measurements at random."""
 
     left_out: list[Model]
     drawn: list[Model]
@@ -101,7 +101,7 @@ def quality(model: Model, points: Sequence[Point]) -> Quality:
 
 
 def refits(points: Sequence[Point], seed: int = 0) -> Refits:
-    """Refit some measurements; errors dealt out anew are made larger for the terms that the fit has used up."""
+    """Refit some measurements; errors that are distributed at random are made larger, because the terms of the fit have taken up a part of them."""
     model = fit(points)
     sizes = sorted({point.rows for point in points})
     left_out = [_solved([point for point in points if point.rows != rows]) for rows in sizes]

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     common_options(parser)
     arguments = parser.parse_args(argv)
     if not (arguments.lake or arguments.config):
-        parser.error("the following arguments are required: --lake")
+        parser.error("the following arguments are required: --lake or --config")
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         config = load_config(arguments.config) if arguments.config else None

@@ -177,7 +177,7 @@ def test_explain_takes_lake_and_policies_from_a_configuration(
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["explain", "--record", "1"])
-    assert ended.value.code == 2 and "ebi-spark: explain: --lake is missing" in capsys.readouterr().err
+    assert ended.value.code == 2 and "ebi-spark: explain: --lake or --config is missing" in capsys.readouterr().err
     config = tmp_path / "run.yml"
     config.write_text("lake: ./lake\nsources: {a: {system: sus_plus, tables: {opa: opa.csv}}}\npolicy_dirs: [own]\n")
     asked = ["explain", "--record", "1", "--config", str(config)]

@@ -164,7 +164,7 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "with a line break in the lake's name": configured('lake: "a\\nb"\n' + SOURCES),
     "with a terminal's escape in a path": configured(PLAIN + 'report: "\\e[31mred.html"\n'),
     "with a comma in the lake's name": configured("lake: ./a,b\n" + SOURCES),
-    "with a picture sign in the lake's name": configured("lake: ./😀\n" + SOURCES),
+    "with an emoji in the lake's name": configured("lake: ./😀\n" + SOURCES),
     "with a variable of Spark's in the lake's name": configured("lake: ./${env:HOME}\n" + SOURCES),
     "with a lake at `s3://`": configured("lake: s3://bucket/lake\n" + SOURCES),
     "with a lake at a URL that has a password in it": configured("lake: s3a://user:secret@bucket/lake\n" + SOURCES),

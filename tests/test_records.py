@@ -689,7 +689,7 @@ DETAILS: list[tuple[tuple[str | None, ...], tuple[Any, ...]]] = [
 
 
 def test_details_of_a_spell_that_only_monitoring_reads(spark: SparkSession) -> None:
-    names = (*column_kinds.SPELL_DETAILS, "procedure_date")
+    names = (*column_kinds.SPELL_DETAILS, *column_kinds.SPELL_DAYS)
     kinds = column_kinds.RECORD_KINDS | column_kinds.CODE_KINDS | column_kinds.SPELL_KINDS
     columns = dict.fromkeys((*kinds, *names, "year_text", "corrupt"), "string") | {"conflict": "boolean"}
     schema = ", ".join(f"{name} {kind}" for name, kind in columns.items())

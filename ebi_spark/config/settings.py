@@ -101,7 +101,7 @@ class RegisterCoverage:
     board: Annotated[str, Key("The integrated care board.", unit="NHS code", default="required", written=_BOARD)]
     since: Annotated[
         str | None,
-        Key("The first day.", unit="date", default="from ever", name="from", hint=_A_DAY, written=Day),
+        Key("The first day.", unit="date", default="no start", name="from", hint=_A_DAY, written=Day),
     ] = None
     until: Annotated[
         str | None,

@@ -155,8 +155,8 @@ def metadata(release: ReleaseData) -> list[dict[str, Any]]:
 
 
 def sources(release: ReleaseData) -> list[dict[str, Any]]:
-    """One row for each data set that a metric is made from, with the first and last month of the release and its time. Empty if the
-    release has no complete month."""
+    """One row for each data set that a metric is made from, with the first and last month of the release and the time at which
+    it was made. Empty if the release has no complete month."""
     months = [row["month"] for row in _months(release)]
     if not months:
         return []

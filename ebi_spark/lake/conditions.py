@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ebi_spark.quoting import sql_name, sql_text
 
-# Which rows are meant: for each column, its possible values. Of several, one must fit.
+# Which rows are meant: for each column, its possible values. Where there are several of these mappings, a row has to fit one.
 Where = Mapping[str, Iterable[str | int]]
 
 

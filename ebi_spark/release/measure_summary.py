@@ -304,6 +304,6 @@ def sums_of_withheld_years(summary: Iterable[Mapping[str, Any]]) -> set[tuple[st
                 for policy, step, window in withheld
                 if (step, window) == (item["step"], item["window"])
             }
-            # What such a measure is a share of is the sum of another one.
+            # A measure whose denominator is the number that such a measure counts: it shows the same sum.
             found |= {(policy, item["id"]) for policy, measure in found if measure == item.get("of")}
     return found

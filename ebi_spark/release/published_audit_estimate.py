@@ -15,10 +15,10 @@ from ebi_spark.tables.table import YEAR
 
 Row = dict[str, Any]
 
-# Shares of an audit that are published. Kappa and what follows are published too; others, such as sample sizes, are in gold only.
+# Shares of an audit that are published. So are the corrected estimates and kappa. Others, such as sample sizes, are in gold only.
 MISSED = "missed_cases"
 SHARES = ("positive_predictive_value", MISSED, "not_codable_in_notes")
-# Made of the first two shares and England's counts, so that any one of these and one share reveal the other share.
+# Corrected estimates, made of the first two shares and England's counts. So any of them and one share reveal the other share.
 CORRECTED_SHARES, CORRECTED_COUNTS = (
     ("corrected_share", "sensitivity", "specificity", "rogan_gladen"),
     ("corrected_records",),
@@ -55,7 +55,7 @@ def audit_estimate(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds)
 
     Few records without an answer, or few that nobody read, must not be found either. So the worst and best cases of an audit are
     given all or not at all; if a kept release gives them and they can no longer be given, all of the audit is withheld. The shares
-    of the flagged, or of the others, are withheld if all their records but 7 or fewer were read for one of these shares.
+    of the flagged records, or of the others, are withheld if 7 or fewer of these records were not read for one of the shares.
     """
     audits: dict[str, list[Row]] = defaultdict(list)
     for row in estimates:

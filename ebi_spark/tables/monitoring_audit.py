@@ -74,7 +74,7 @@ AUDIT_ESTIMATE = Table(
     method string -- clopper_pearson, wilson, hajek (weighted, linearised), census, mover (variances from limits), kappa or count
     records bigint -- records of the frame that the estimate is about; NULL where their number is not known exactly, only estimated from the sample
     forms bigint -- forms with an answer, on which the estimate is based
-    counted bigint -- those of them with the answer whose share is estimated; for kappa, the fewest of the forms on which both readers say yes, both say no, or neither is so; NULL for what is neither
+    counted bigint -- how many of these forms have the answer whose share is estimated; for kappa the smallest of three numbers: forms on which both readers say yes, on which both say no, and all others; NULL for other estimates
     effective double -- effective number of forms: how many would give as much information in a simple random sample
     not_returned bigint -- drawn records without a form
     notes_not_found bigint -- forms without notes
@@ -98,7 +98,7 @@ PUBLISHED_AUDIT_ESTIMATE = Table(
     estimate double -- the estimate, rounded to the effect of one form; NULL where withheld
     lower double -- lower 95% confidence limit, rounded down to the effect of five forms
     upper double -- upper 95% confidence limit, rounded up to the effect of five forms
-    worst double -- the estimate if every record without an answer counted as no; NULL where fewer than 8 records have no answer, for any share of the audit
+    worst double -- the estimate if every record without an answer counted as no; NULL if, for any published share of the audit, fewer than 8 records have no answer
     best double -- the estimate if every record without an answer counted as yes; NULL where worst is
     method string -- clopper_pearson, wilson, hajek, mover, kappa or count; NULL without an estimate
     forms bigint -- forms with an answer, on which the estimate is based, to the nearest 10
