@@ -828,7 +828,7 @@ def test_funnels_widen_where_areas_differ_by_more_than_chance_and_nothing_is_sup
 def test_the_method_of_rates_below_england_is_where_they_are() -> None:
     """In the caption of the ranked table and in the sentence of the area finder, only where the rates are indirect."""
     tables = few_boards()
-    captions = "Rates of areas are indirectly standardised from published counts and England's directly"
+    captions = "rates are indirectly standardised from published counts, England's directly"
     sentence = "per 100,000, indirectly standardised (95% limits "
     boards = (tables["rate"].area_type == "icb") & (tables["rate"].policy_id == IMAGING)
     for method, said in (("direct", False), (INDIRECT, True)):

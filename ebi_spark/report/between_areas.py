@@ -327,7 +327,7 @@ def _ranked(each: Comparison, kinds: str, footnotes: Footnotes) -> Block:
     if each.round_to > 1:
         about += ". Limits cover every count that a rounded one can stand for"
     if each.is_indirect:
-        about += ". Rates of areas are indirectly standardised from published counts and England's directly, which differ by a few percent"
+        about += ". Areas' rates are indirectly standardised from published counts, England's directly: the two methods differ by a few percent"
     rate_columns = ("Rate", "95% limits") if not by_share else ()
 
     def cells(row: Row, marks: str) -> tuple[str, ...]:

@@ -226,8 +226,9 @@ def _outlying(each: Comparison) -> str:
 def area_data(policies: Sequence[Policy]) -> dict[str, Any]:
     """What the area finder shows: published figures only.
 
-    ``areas``: key → name and kind. ``policies``: anchor → ``england``, (period, rate) pairs of the periods that areas have, and ``rows``, by area the
-    sentence on the newest period and a (period, rate, lower, upper) of every period with a rate.
+    ``areas``: key → name and kind. ``policies``: anchor → ``england`` and ``rows``. ``england`` has England's (period, rate) for each
+    period that areas have. ``rows`` has for each area a sentence on its newest period, and a (period, rate, lower, upper) for each
+    period with a rate.
     """
     areas: dict[str, tuple[str, str]] = {}
     found: dict[str, Any] = {}
