@@ -46,8 +46,8 @@ GROUPS = {
 }
 
 LAYERS = {
-    "silver": "Records as they were read, cleaned and counted. **Restricted**: these tables hold patients' records.",
-    "gold": "Flags, rates and the run log. **Restricted**: these tables hold patients' records or figures before disclosure "
+    "silver": "Records as they were read, cleaned and counted. **Restricted**: these tables have patients' records.",
+    "gold": "Flags, rates and the run log. **Restricted**: these tables have patients' records or figures before disclosure "
     "control.",
     "published": "What may leave: tables after disclosure control, by release. Always join to the current release.",
 }
