@@ -1,4 +1,5 @@
-"""Brings the tables of an older version of the product up to date: new columns, and the version that each table has."""
+"""Brings the tables of an older version of the product up to date: new columns, and the version that each table has. Figures that
+releases of schema 1 disclosed are removed (:mod:`ebi_spark.lake.earlier_releases`)."""
 
 import contextlib
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,7 @@
 
 All of them are national: of national policies, in each policy's default reading (an audit: in the reading of its draw). They are made
 on the driver from grouped counts of gold, one query for each table, and never from records. This module reads the counts; each
-table is made in the module of its name. What is withheld, and why it cannot be worked out, is in
+table is made in a module that is named after it. What is withheld, and why it cannot be worked out, is in
 :mod:`ebi_spark.release.one_way_suppression` and ``docs/disclosure.md``.
 """
 
