@@ -15,6 +15,7 @@ another run may still need its tables: `maintain` drops those that are older tha
 import contextlib
 import re
 import shutil
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from ebi_spark.tables.silver import RECORD_TABLES
 from ebi_spark.tables.table import YEAR
 
 FOLDER = "_staging"
+_STATISTICS = "parquet.column.statistics.enabled"
 # No run takes that long. After that time, staged tables in a catalogue are left from a run that was killed.
 LEFT_AFTER = timedelta(days=7)
 
@@ -47,9 +49,23 @@ class StagingArea:
         """Whether staged records can become files of silver without being written again."""
         return all(map(self._lake.can_adopt, RECORD_TABLES.values())) and _is_understood(str(self._place))
 
-    def write(self, name: str, rows: DataFrame, *, by_year: bool = False, more: bool = False) -> None:
-        """Stage rows. ``by_year``: the rows of each year in files of their own. ``more``: besides those that are staged already."""
+    def write(
+        self,
+        name: str,
+        rows: DataFrame,
+        *,
+        by_year: bool = False,
+        more: bool = False,
+        indexed: Collection[str] | None = None,
+    ) -> None:
+        """Stage rows. ``by_year``: the rows of each year in files of their own. ``more``: besides those that are staged already.
+        ``indexed``: the columns whose minimum and maximum Parquet keeps (None: all). Comparing the values of all columns takes
+        5% of the time of writing."""
         writer = rows.write.format("parquet" if self.adoptable else "delta").mode("append" if more else "error")
+        if self.adoptable and indexed is not None:
+            writer = writer.option(_STATISTICS, "false").options(
+                **{f"{_STATISTICS}#{name}": "true" for name in indexed}
+            )
         if not self.adoptable and not more:
             # By default, Delta would write the smallest and largest key and person of each file to the table's log.
             writer = writer.option("delta.dataSkippingNumIndexedCols", "0")

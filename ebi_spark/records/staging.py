@@ -180,7 +180,7 @@ class StagedRecords:
         frame = records.select(
             *[stored(name, kind) for name, kind in self._columns()], *(f"_{name}" for name in _COUNTED), _partition()
         )
-        self._area.write(self._name, sorted_for_writing(self._spark, frame, self._dataset, partitions), by_year=True)
+        self._write(sorted_for_writing(self._spark, frame, self._dataset, partitions))
         if any_repeated:
             self._resolve()
 
@@ -191,7 +191,7 @@ class StagedRecords:
         nothing = [F.lit(None).cast(kind).alias(f"_{name}") for name, kind in _COUNTED.items()]
         frame = records.select(*columns, *nothing, YEAR)
         partitions = len(self._config.years) if self._config.years else FEW_FILES + 1
-        self._area.write(self._name, sorted_for_writing(self._spark, frame, self._dataset, partitions), by_year=True)
+        self._write(sorted_for_writing(self._spark, frame, self._dataset, partitions))
 
     def _resolve(self) -> None:
         """Decide which of the rows of repeated keys count, and stage them with their status."""
@@ -208,9 +208,12 @@ class StagedRecords:
         noted = self._noted(F.col("_raw"), F.col("_whole"), F.col("_extract"))
         columns = [name for name, _ in self._columns() if name != "extract_date"]
         final = classified.select(*columns, own_extract.alias("extract_date"), *noted, _partition())
-        self._area.write(
-            self._name, final.sortWithinPartitions(YEAR, SORTED_BY[self._dataset]), by_year=True, more=True
-        )
+        self._write(final.sortWithinPartitions(YEAR, SORTED_BY[self._dataset]), more=True)
+
+    def _write(self, rows: DataFrame, *, more: bool = False) -> None:
+        # Rules search by the column that rows are sorted by. Delta's log has the minimum and maximum of the others.
+        indexed = (SORTED_BY[self._dataset], *self.table.statistics)
+        self._area.write(self._name, rows, by_year=True, more=more, indexed=indexed)
 
     @property
     def rows(self) -> DataFrame:
