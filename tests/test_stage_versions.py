@@ -22,6 +22,7 @@ from source_rows import DER, attendance, derived, spell, write
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
 from ebi_spark.stages.flag import Flag
 from ebi_spark.stages.ingest import Ingest
+from ebi_spark.stages.monitor import Monitor
 from ebi_spark.stages.publish import Publish
 from ebi_spark.stages.rate import Rate
 from ebi_spark.stages.validate import Validate
@@ -36,9 +37,12 @@ WRITTEN_BY = {
     "flag": ("gold/activity_flag", "gold/policy_attrition", "gold/policy_sensitivity", "gold/policy_comparison"),
     "rate": ("gold/activity_rate", "gold/rate_variation", "gold/activity_month", "gold/provider_month",
              "gold/unmapped_area", "gold/record_quality"),
+    "monitor": ("gold/approval_match", "gold/pathway", "gold/pathway_step", "gold/pathway_incidence", "gold/linked_measure",
+                "gold/code_use", "gold/activity_count", "gold/activity_change"),
     "publish": ("published/rate", "published/variation", "published/attrition", "published/reading_effect",
                 "published/sensitivity", "published/quality", "published/activity_month", "published/days_between",
-                "published/completeness"),
+                "published/completeness", "published/pathway_summary", "published/measure_summary",
+                "published/activity_change"),
 }  # fmt: skip
 # Differ between two runs of the same rows.
 OF_A_RUN = {"run_id", "release_id", "source_file", "file_bytes", "file_modified", "written_at", "rows_checksum", "raw"}
@@ -130,7 +134,7 @@ def test_results_change_only_with_the_version_of_their_stage(stage: str, lake: P
     assert kept[stage] == now, __doc__
 
 
-@pytest.mark.parametrize("stage", [Ingest, Flag, Rate, Validate, Publish], ids=lambda stage: stage.name)
+@pytest.mark.parametrize("stage", [Ingest, Flag, Rate, Monitor, Validate, Publish], ids=lambda stage: stage.name)
 def test_a_stage_names_what_it_reads_and_writes(stage: Any, lake: Path) -> None:
     """By the run log, which records what the lake was asked for."""
     logged = delta_rows(lake / "gold/run_log", "versions_read, versions_written", f"stage = '{stage.name}'")

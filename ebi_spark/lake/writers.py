@@ -89,12 +89,14 @@ def conflicts() -> tuple[type[Exception], ...]:
     from deltalake.exceptions import CommitFailedError
 
     found: list[type[Exception]] = [CommitFailedError]
+    names: list[str] = []
     with contextlib.suppress(ImportError):  # a platform may lack one of the modules
         import delta.exceptions as classic
 
-        found += [getattr(classic, name) for name in classic.__all__]
+        names = classic.__all__
+        found += [getattr(classic, name) for name in names]
     with contextlib.suppress(ImportError):
         import delta.connect.exceptions as connect
 
-        found += [getattr(connect, name) for name in classic.__all__ if hasattr(connect, name)]
+        found += [getattr(connect, name) for name in names if hasattr(connect, name)]
     return tuple(found)
