@@ -11,7 +11,7 @@ files are read, if this is not enough or would save little.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,13 @@ class AffectedFiles:
 
     ``tables``: the source tables, restricted to the files to read again. ``unchanged_years``: years of the previous
     ingest that none of these files has rows of, now or before. ``other_years``: years that other files have rows
-    of. ``counts``: the row counts of those other files, from the audit.
+    of. ``counts``: the row counts of those other files, from the audit. With ``tables`` alone, all files are read.
     """
 
     tables: list[SourceTable]
-    unchanged_years: frozenset[str]
-    other_years: frozenset[str]
-    counts: dict[TableId, dict[str, FileCount]]
+    unchanged_years: frozenset[str] = frozenset()
+    other_years: frozenset[str] = frozenset()
+    counts: dict[TableId, dict[str, FileCount]] = field(default_factory=dict)
 
     def covers(self, years: Iterable[str]) -> bool:
         """Whether no other file has rows of ``years``, the years found in the affected files."""

@@ -82,12 +82,12 @@ def _hashes(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
     return F.broadcast(repeated_keys.hashes)
 
 
-def write_repeated_rows(lake: Lake, parts: list[DataFrame], keep_rows_of: Collection[str] | None = None) -> None:
-    """Write ``silver/repeated_row``. If ``keep_rows_of`` is given, existing rows of these files are kept."""
+def write_repeated_rows(lake: Lake, parts: list[DataFrame], keep_rows_of: Collection[str]) -> None:
+    """Write ``silver/repeated_row``. Existing rows of the files ``keep_rows_of`` are kept."""
     if not parts and (lake.version(REPEATED_ROW) == 0 or lake.is_empty(REPEATED_ROW)):
         return
     parts = [part.withColumn("run_id", F.lit(lake.run_id)) for part in parts]
-    if keep_rows_of is not None:
+    if keep_rows_of:
         existing = lake.read(REPEATED_ROW).where(F.col("source_file").isin(*keep_rows_of))
         parts.append(existing.select(*REPEATED_ROW.names()))
     frame = reduce(DataFrame.unionByName, parts) if parts else lake.read(REPEATED_ROW).limit(0)
