@@ -296,7 +296,7 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(
 
 def counted(**files: dict[str | None, int]) -> FileCounts:
     return FileCounts(
-        {("sus_plus", "opa"): {path: FileCount(years=years) for path, years in files.items()}},
+        {("sus_plus", "opa"): {path: FileCount(years=Counter(years)) for path, years in files.items()}},
         {"op": dict.fromkeys({year for years in files.values() for year in years if year}, 1)},
     )
 

@@ -5,6 +5,7 @@ Records of a batch that stopped before it wrote its audit are never treated as u
 no audit row of its run and files, though the run may have audited other batches before.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,9 +40,9 @@ class ExistingRecords:
 
     def rows_by_year(self, dataset: str) -> dict[str, int]:
         """The number of source rows that made the records of each year."""
-        found: dict[str, int] = {}
+        found: Counter[str] = Counter()
         for row in self.records.get(dataset, ()):
-            found[row[YEAR]] = found.get(row[YEAR], 0) + row["rows"]
+            found[row[YEAR]] += row["rows"]
         return found
 
     def files(self, dataset: str, years: Collection[str]) -> dict[File, FileRecords] | None:

@@ -4,7 +4,7 @@ The counts decide which years a run can replace, whether one of them shrank, and
 together. A file that has rows of two years links them. Years that no file links can be written in separate batches.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -70,8 +70,8 @@ class RecordCount:
 
     records: int = 0
     checksum: Checksum = field(default_factory=Checksum)
-    cleaned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    filled: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    cleaned: Counter[str] = field(default_factory=Counter)
+    filled: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Row) -> None:
         """Add a group of records with the same ``cleaned``, as counted by :meth:`columns`."""
@@ -79,17 +79,14 @@ class RecordCount:
         self.checksum.add(row["checksum"])
         for change in row["cleaned"] or ():
             self.cleaned[change] += row["count"]
-        for name, number in row["filled"].asDict().items():
-            if number is not None:
-                self.filled[name] += number
+        self.filled.update({name: number for name, number in row["filled"].asDict().items() if number is not None})
 
     def merge(self, other: "RecordCount") -> None:
         """Add the records of other rows."""
         self.records += other.records
         self.checksum.merge(other.checksum)
-        for mine, more in ((self.cleaned, other.cleaned), (self.filled, other.filled)):
-            for name, number in more.items():
-                mine[name] += number
+        self.cleaned.update(other.cleaned)
+        self.filled.update(other.filled)
 
     @staticmethod
     def columns(names: Collection[str]) -> list[Column]:
@@ -113,16 +110,16 @@ class FileCount:
 
     bytes: int | None = None
     modified: datetime | None = None
-    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    years: dict[str | None, int] = field(default_factory=lambda: defaultdict(int))
+    rows: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    years: Counter[str | None] = field(default_factory=Counter)
     year_disagrees: int = 0
     differing: int = 0  # duplicates that differ in columns that no record takes
     due_from: date | None = None
     outcome_checksums: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
     # By year: the records, and the number of records that violate a check.
     records: dict[str, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
-    violations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    violations: Counter[str] = field(default_factory=Counter)
 
 
 class Batch(NamedTuple):
@@ -141,7 +138,7 @@ class FileCounts:
     this run did not have to read."""
 
     files: dict[tuple[str, str], dict[str, FileCount]]
-    years: dict[str, dict[str, int]]
+    years: Mapping[str, Mapping[str, int]]
     unchanged: dict[tuple[str, str], dict[str, FileCount]] = field(default_factory=dict)
 
     def counts(self, table_id: tuple[str, str]) -> dict[str, FileCount]:
@@ -209,7 +206,7 @@ def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collecti
     | a.csv       | quarantined | 2021-22 | [no_key] | 4       |
     | b.csv       | duplicate   | 2022-23 | []       | 12      |
     """
-    years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    years: dict[str, Counter[str]] = defaultdict(Counter)
     files: dict[tuple[str, str], dict[str, FileCount]] = {item.table_id: {} for item in classified}
     by_id = {item.table_id: item for item in classified}
     grouped = [part for item in classified for part in _grouped(item, checks[item.dataset])]
@@ -279,8 +276,7 @@ def _add_rows(count: FileCount, row: Row) -> None:
     if status == DUPLICATE:
         count.differing += row["differing"]
     if status == QUARANTINED:
-        for reason in row["reasons"]:
-            count.reasons[reason] += row["count"]
+        count.reasons.update(dict.fromkeys(row["reasons"], row["count"]))
 
 
 def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:
@@ -349,7 +345,7 @@ def batches(
         return year
 
     file_years: dict[str, list[str]] = {}
-    rows: dict[str, int] = defaultdict(int)
+    rows: Counter[str] = Counter()
     for counts in found.files.values():
         for path, count in counts.items():
             present_years = sorted(year for year in count.years if year in linked)
@@ -390,10 +386,9 @@ def refuse_too_many_quarantined(found: FileCounts, config: RunConfig) -> None:
         read = sum(sum(c.rows.values()) - c.rows[OUTSIDE] for c in files.values())
         bad = sum(c.rows[QUARANTINED] - c.reasons.get(FUTURE, 0) for c in files.values())
         if read and bad / read > config.max_quarantine_share:
-            reasons: dict[str, int] = defaultdict(int)
+            reasons: Counter[str] = Counter()
             for count in files.values():
-                for reason, number in count.reasons.items():
-                    reasons[reason] += number
+                reasons.update(count.reasons)
             listed = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
             raise DataError(
                 f"{system} {role}: {bad:,} of {read:,} rows were quarantined ({listed}), more than the share of "

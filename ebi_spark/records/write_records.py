@@ -1,7 +1,7 @@
 """Writes the records of one batch to silver: replaces the batch's years, or inserts and updates records by key in
 upsert mode."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -30,7 +30,7 @@ class Outcome:
     """
 
     changed_years: list[str]
-    not_written: dict[File, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    not_written: dict[File, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     checksums: dict[File, Checksum] = field(default_factory=lambda: defaultdict(Checksum))
     contradicting: DataFrame | None = None
     built: dict[File, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
@@ -45,9 +45,9 @@ def replace_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outco
         for path, count in plan.file_counts.records(item.table_id, batch).items()
     }
     existing = plan.existing.files(dataset, batch.years)
-    checksums = {file: count.checksum for file, count in built.items()}
+    checksums = defaultdict(Checksum, {file: count.checksum for file, count in built.items()})
     if existing is not None and checksums == {file: records.checksum for file, records in existing.items()}:
-        unchanged = Outcome([], checksums=defaultdict(Checksum, checksums))
+        unchanged = Outcome([], checksums=checksums)
         for file, records in existing.items():
             unchanged.not_written[file][upsert.UNCHANGED] = records.records
         return unchanged
@@ -57,7 +57,7 @@ def replace_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outco
         lake.adopt(RECORD_TABLES[dataset], folders, batch.years, rows, stage="ingest")
     else:
         _write_sorted(lake, _incoming(makers, batch.years), dataset, batch.years)
-    return Outcome(batch.years, built=built)
+    return Outcome(batch.years, checksums=checksums, built=built)
 
 
 def upsert_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcome:

@@ -1,6 +1,6 @@
 """The stage ingest: reads the source tables into silver, batch by batch."""
 
-from collections import ChainMap, defaultdict
+from collections import ChainMap, Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -203,7 +203,7 @@ class Ingest(Stage):
         self.context.progress(f"{self.name}: {years - left} of {years} years done{about}")
 
     def _quarantine_counts(self) -> QuarantineCounts:
-        found: dict[tuple[str, str], int] = defaultdict(int)
+        found: QuarantineCounts = Counter()
         if self.lake.exists(QUARANTINE):
             for group in self.lake.grouped(QUARANTINE, ["source_file", "reasons"]):
                 for reason in group["reasons"] or ():
