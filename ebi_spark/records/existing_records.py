@@ -9,25 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
+from ebi_spark.records.file_counts import RecordCount
 from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE
 from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
 from ebi_spark.threads import run_in_threads
 
 File = tuple[str, str]  # system and path
-
-
-class FileRecords(NamedTuple):
-    """What came of one file: the number of its records, and their checksum."""
-
-    records: int
-    checksum: Checksum
 
 
 @dataclass
@@ -45,17 +39,18 @@ class ExistingRecords:
             found[row[YEAR]] += row["rows"]
         return found
 
-    def files(self, dataset: str, years: Collection[str]) -> dict[File, FileRecords] | None:
-        """The records of these years by the file they came from; None if some of them were not audited."""
-        found: dict[File, FileRecords] = {}
+    def files(self, dataset: str, years: Collection[str]) -> dict[File, RecordCount] | None:
+        """The records of these years, counted and with their checksum, by the file they came from; None if some of them were not
+        audited."""
+        found: dict[File, RecordCount] = {}
         for row in self.records.get(dataset, ()):
             if row[YEAR] in years:
                 if (row["run_id"], row["source_file"]) not in self.audited:
                     return None
                 file = row["source_system"], row["source_file"]
-                so_far = found.get(file, FileRecords(0, Checksum()))
+                so_far = found.setdefault(file, RecordCount())
+                so_far.records += row["records"]
                 so_far.checksum.add(row)
-                found[file] = so_far._replace(records=so_far.records + row["records"])
         return found
 
     def quarantined_rows(

@@ -21,7 +21,7 @@ from ebi_spark.records.column_kinds import (
     SPELL_DAYS,
     SPELL_DETAILS,
 )
-from ebi_spark.records.row_status import reasons, with_year
+from ebi_spark.records.row_status import reasons, row_reasons, with_year
 from ebi_spark.records.sus_plus import date_attendances, with_ages
 
 FIRST_OPERATION = "hes_first_operation"
@@ -94,12 +94,7 @@ def classify_episodes(rows: DataFrame) -> DataFrame:
     episodes = rows.withColumns(
         {
             "spell_key": _spell_key(),
-            "own_reasons": reasons(
-                corrupt_line=corrupt,
-                no_key=F.col("record_id").isNull() & ~corrupt,
-                unfinished=(F.col("episode_status") == UNFINISHED) & ~corrupt,
-                conflicting_duplicate=F.col("conflict"),
-            ),
+            "own_reasons": row_reasons(unfinished=F.col("episode_status") == UNFINISHED),
         }
     )
     spell = Window.partitionBy("spell_key")
