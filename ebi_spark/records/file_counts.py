@@ -337,44 +337,30 @@ def batches(
     | b    | 2021-22: 80                |                                        |
     | c    | 2022-23: 500               | 2022-23: 500 rows                      |
     """
-    linked = {year: year for year in years}
-
-    def root(year: str) -> str:
-        while linked[year] != year:
-            year = linked[year]
-        return year
-
-    file_years: dict[str, list[str]] = {}
+    years_of: dict[str, set[str]] = defaultdict(set)
     rows: Counter[str] = Counter()
     for counts in found.files.values():
         for path, count in counts.items():
-            present_years = sorted(year for year in count.years if year in linked)
-            file_years.setdefault(path, []).extend(present_years)
+            years_of[path] |= count.years.keys() & set(years)
             rows[path] += sum(count.years.values())
-    years_of: dict[str, set[str]] = {path: set(present_years) for path, present_years in file_years.items()}
+    present = set(years_of)
     for year, paths in (emptied or {}).items():
         for path in paths:
-            years_of.setdefault(path, set()).add(year)
-            if path in file_years:
-                file_years[path].append(year)
-    for present_years in map(sorted, years_of.values()):
-        for year in present_years[1:]:
-            first, second = sorted((root(present_years[0]), root(year)))
-            linked[second] = first
-    groups: dict[str, list[str]] = defaultdict(list)
-    for year in years:
-        groups[root(year)].append(year)
-    files: dict[str, set[str]] = defaultdict(set)
-    for path, present_years in file_years.items():
-        files[root(present_years[0]) if present_years else root(years[0])].add(path)
+            years_of[path].add(year)
+    groups = [{year} for year in years]
+    for linked in years_of.values():
+        if linked:
+            others = [group for group in groups if not group & linked]
+            groups = [*others, set().union(*(group for group in groups if group & linked))]
     found_batches: list[Batch] = []
-    for first in sorted(groups):
-        number = sum(rows[path] for path in files[first])
+    for group in sorted(groups, key=min):
+        files = {path for path in present if years_of[path] & group or (not years_of[path] and years[0] in group)}
+        number = sum(rows[path] for path in files)
         if found_batches and found_batches[-1].rows + number <= most:
             last = found_batches[-1]
-            found_batches[-1] = Batch([*last.years, *groups[first]], last.files | files[first], last.rows + number)
+            found_batches[-1] = Batch([*last.years, *group], last.files | files, last.rows + number)
         else:
-            found_batches.append(Batch(list(groups[first]), frozenset(files[first]), number))
+            found_batches.append(Batch(list(group), frozenset(files), number))
     return [batch._replace(years=sorted(batch.years)) for batch in found_batches]
 
 
