@@ -228,7 +228,7 @@ def _counts_from_audit(
 
     found: dict[TableId, dict[str, FileCount]] = {}
     for table in tables:
-        table_id, configured = (table.system, table.role), set(table.files)
+        table_id, configured = table.table_id, set(table.files)
         others = [path for path in table.state if path not in files]
         own = {path: last_audits[*table_id, path] for path in others if (*table_id, path) in last_audits}
         audited = {stated_for(path, configured) for path in own}

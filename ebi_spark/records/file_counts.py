@@ -23,7 +23,7 @@ from ebi_spark.records.duplicates import keyed
 from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, with_year
 from ebi_spark.records.staging import NEVER_EMPTY, StagedRecords, StagedRows
 from ebi_spark.sources.file_inventory import within
-from ebi_spark.sources.reader import SourceTable
+from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.tables.table import YEAR
 
 # The date that decides a row's year.
@@ -58,9 +58,9 @@ class ClassifiedTable:
         return self.staged.quarantined(self.rows, number)
 
     @property
-    def table_id(self) -> tuple[str, str]:
+    def table_id(self) -> TableId:
         """(system, role)."""
-        return self.table.system, self.table.role
+        return self.table.table_id
 
 
 @dataclass
@@ -137,11 +137,11 @@ class FileCounts:
     rows (of the tables that records are made of). ``unchanged``: counts that earlier runs made of the files that
     this run did not have to read."""
 
-    files: dict[tuple[str, str], dict[str, FileCount]]
+    files: dict[TableId, dict[str, FileCount]]
     years: Mapping[str, Mapping[str, int]]
-    unchanged: dict[tuple[str, str], dict[str, FileCount]] = field(default_factory=dict)
+    unchanged: dict[TableId, dict[str, FileCount]] = field(default_factory=dict)
 
-    def counts(self, table_id: tuple[str, str]) -> dict[str, FileCount]:
+    def counts(self, table_id: TableId) -> dict[str, FileCount]:
         """The counts of all files of a table."""
         return self.unchanged.get(table_id, {}) | self.files[table_id]
 
@@ -176,7 +176,7 @@ class FileCounts:
                     found[path] = min(day, found.get(path, day))
         return found
 
-    def records(self, table_id: tuple[str, str], batch: "Batch") -> dict[str, RecordCount]:
+    def records(self, table_id: TableId, batch: "Batch") -> dict[str, RecordCount]:
         """The records that one source table has of a batch, by file."""
         found: dict[str, RecordCount] = {}
         for path, count in self.files[table_id].items():
@@ -184,14 +184,14 @@ class FileCounts:
                 found.setdefault(path, RecordCount()).merge(count.records[year])
         return found
 
-    def meet_checks(self, table_id: tuple[str, str], batch: "Batch", year: str) -> bool:
+    def meet_checks(self, table_id: TableId, batch: "Batch", year: str) -> bool:
         """Whether every counted record of a year meets the checks of its table."""
         counts = [
             count for path, count in self.files[table_id].items() if path in batch.files and year in count.records
         ]
         return not any(count.violations[year] for count in counts)
 
-    def quarantined(self, table_id: tuple[str, str], files: frozenset[str]) -> int:
+    def quarantined(self, table_id: TableId, files: frozenset[str]) -> int:
         """The number of quarantined rows of one table, in some of its files."""
         return sum(count.rows[QUARANTINED] for path, count in self.files[table_id].items() if path in files)
 
@@ -207,7 +207,7 @@ def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collecti
     | b.csv       | duplicate   | 2022-23 | []       | 12      |
     """
     years: dict[str, Counter[str]] = defaultdict(Counter)
-    files: dict[tuple[str, str], dict[str, FileCount]] = {item.table_id: {} for item in classified}
+    files: dict[TableId, dict[str, FileCount]] = {item.table_id: {} for item in classified}
     by_id = {item.table_id: item for item in classified}
     grouped = [part for item in classified for part in _grouped(item, checks[item.dataset])]
     found = reduce(DataFrame.unionByName, grouped).collect()
@@ -287,7 +287,7 @@ def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:
             day = _DATED_BY[table.role]
             named = keyed(table.rows).select(day, "year_text", "extract_date", "corrupt").distinct()
             different = clean(named, {day: "day", "extract_date": "day"})
-            dated = with_year(different, day, config.window(table.system, table.role), config.bare_year)
+            dated = with_year(different, day, config.window(*table.table_id), config.bare_year)
             queries.append(dated.select(F.coalesce("dated_year", "stated_year").alias("year")).distinct())
     # No condition on the year in the query: Spark would move it down and evaluate it for every row, before there are
     # few.
@@ -341,7 +341,7 @@ def batches(
     rows: Counter[str] = Counter()
     for counts in found.files.values():
         for path, count in counts.items():
-            years_of[path] |= count.years.keys() & set(years)
+            years_of[path].update(year for year in years if year in count.years)
             rows[path] += sum(count.years.values())
     present = set(years_of)
     for year, paths in (emptied or {}).items():

@@ -6,7 +6,6 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import upsert
 from ebi_spark.records.checksums import Checksum
@@ -27,7 +26,6 @@ def write_quarantine(
     lake: Lake,
     plan: Plan,
     batch: Batch,
-    config: RunConfig,
     outcomes: dict[str, Outcome],
 ) -> bool:
     """Replace the quarantined rows of the batch's years and files, and those without a year. Returns whether anything
@@ -51,7 +49,7 @@ def write_quarantine(
             rows = rows.withColumn("reasons", F.array(F.lit(CONFLICTING)))
             parts.append(_quarantined(item, rows, batch.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
-    if config.mode == "upsert":
+    if plan.mode == "upsert":
         if any(plan.file_counts.quarantined(item.table_id, batch.files) for item in plan.classified):
             frame = _without_superseded(lake, plan, frame)
         return _replace_by_file(lake, plan.classified, batch, frame)

@@ -172,7 +172,7 @@ class Ingest(Stage):
         if done.to_write:
             batch = done.to_write[number][0]
             report.rows_to_read = batch.rows
-            made = write_batch(self.lake, plan, batch, self.config, self.context.progress)
+            made = write_batch(self.lake, plan, batch, self.context.progress)
             report.record.outcomes = plan.file_counts.outcome_fingerprints(batch)
             report.record.due_from = plan.file_counts.due_from(batch)
             report.record.checked = {
