@@ -46,17 +46,10 @@ EPISODE_VALUES = (
 
 def _with_codes(rows: DataFrame) -> DataFrame:
     """``rows`` with their numbered code columns turned into normalised texts and the codes in first position."""
-    diagnoses = codes_of(F.col("diagnosis"), F.col("diagnosis_concat"))
-    operations = codes_of(F.col("operation"), F.col("operation_concat"))
-    first_diagnosis = first_code(F.col("diagnosis"), F.col("diagnosis_concat"))
-    first_operation = first_code(F.col("operation"), F.col("operation_concat"))
+    columns = {name: (F.col(name), F.col(f"{name}_concat")) for name in ("diagnosis", "operation")}
     listed = rows.withColumns(
-        {
-            "diagnosis_list": diagnoses,
-            "operation_list": operations,
-            "first_diagnosis": first_diagnosis,
-            "first_operation": first_operation,
-        }
+        {f"{name}_list": codes_of(*both) for name, both in columns.items()}
+        | {f"first_{name}": first_code(*both) for name, both in columns.items()}
     )
     return listed.withColumns(
         {"diagnosis_codes": as_text(F.col("diagnosis_list")), "procedure_codes": as_text(F.col("operation_list"))}

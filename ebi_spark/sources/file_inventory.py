@@ -385,18 +385,25 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
 
+def _hits(line: str, delimiter: str, known: set[str]) -> int:
+    """The number of known column names in a line."""
+    return sum(cell.upper() in known for cell in _cells(line, delimiter))
+
+
+def _best_delimiter(line: str, known: set[str]) -> str:
+    return max(DELIMITERS, key=lambda delimiter: _hits(line, delimiter, known))
+
+
 def _csv_format(path: str, source: TableSource, layout: Layout, where: str) -> FileFormat:
     lines = _head(path, source.encoding or "utf-8", where)
     if not lines:
         raise InputError(f"{where}: {path} is empty", remedy="replace the file, or remove it from the configuration")
     known = layout.known_names() | {name.upper() for name in source.columns.values()}
-    choices = [source.delimiter] if source.delimiter else list(DELIMITERS)
-    best = max(choices, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
-    columns = _cells(lines[0], best)
-    hits = sum(name.upper() in known for name in columns)
+    near = _best_delimiter(lines[0], known)
+    best = source.delimiter or near
+    columns, hits = _cells(lines[0], best), _hits(lines[0], best, known)
     header = source.header if source.header is not None else hits >= min(len(columns), 2)
-    near = max(DELIMITERS, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
-    better = sum(cell.upper() in known for cell in _cells(lines[0], near)) > max(hits, 1)
+    better = _hits(lines[0], near, known) > max(hits, 1)
     if hits == 0 and (header or better):
         raise InputError(
             f"{where}: {path}: the first line has no known column name when read with the delimiter {best!r}",
@@ -444,8 +451,7 @@ def _headers(path: str, known: set[str], where: str) -> list[str]:
         raise InputError(f"{where}: the headers file {path} cannot be read", remedy="correct `headers_file`") from None
     if len(lines) > 1:
         return [line.strip().strip(",|;") for line in lines]
-    best = max(DELIMITERS, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d))) if lines else ","
-    return _cells(lines[0], best) if lines else []
+    return _cells(lines[0], _best_delimiter(lines[0], known)) if lines else []
 
 
 def _headers_beside(path: str, known: set[str]) -> str | None:
