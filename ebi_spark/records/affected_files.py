@@ -242,8 +242,7 @@ def _counts_from_audit(
 
 def _file_count(row: Mapping[str, Any]) -> FileCount:
     count = FileCount()
-    names = {VALID: "valid", QUARANTINED: "quarantined", DUPLICATE: "duplicate", OUTSIDE: "outside_years"}
-    count.rows.update({status: row[f"rows_{name}"] for status, name in names.items()})
+    count.rows.update({status: row[f"rows_{status}"] for status in (VALID, QUARANTINED, DUPLICATE, OUTSIDE)})
     count.reasons.update(row["reasons"] or {})
     count.year_disagrees = row["year_disagrees"] or 0
     return count

@@ -184,13 +184,6 @@ class FileCounts:
                 found.setdefault(path, RecordCount()).merge(count.records[year])
         return found
 
-    def meet_checks(self, table_id: TableId, batch: "Batch", year: str) -> bool:
-        """Whether every counted record of a year meets the checks of its table."""
-        counts = [
-            count for path, count in self.files[table_id].items() if path in batch.files and year in count.records
-        ]
-        return not any(count.violations[year] for count in counts)
-
     def quarantined(self, table_id: TableId, files: frozenset[str]) -> int:
         """The number of quarantined rows of one table, in some of its files."""
         return sum(count.rows[QUARANTINED] for path, count in self.files[table_id].items() if path in files)

@@ -213,7 +213,6 @@ def years_that_meet_checks(lake: Lake, plan: Plan, batch: Batch, dataset: str) -
     an upsert, or in a catalogue, where another run may commit at the same time."""
     if plan.mode == "upsert" or lake.location.catalog:
         return []
-    makers = plan.makers(dataset)
-    return [
-        year for year in batch.years if all(plan.file_counts.meet_checks(item.table_id, batch, year) for item in makers)
-    ]
+    files = [plan.file_counts.files[item.table_id] for item in plan.makers(dataset)]
+    counts = [count for by_path in files for path, count in by_path.items() if path in batch.files]
+    return [year for year in batch.years if not any(count.violations[year] for count in counts)]

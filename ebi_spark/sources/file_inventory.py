@@ -133,8 +133,7 @@ def files_below(path: str) -> list[Path]:
 def stored_bytes(lake: Path) -> int:
     """Roughly how large the records of a local lake are as text, in bytes. Old versions are included, so it errs
     upwards."""
-    files = (file for file in (lake / "silver").rglob("*.parquet"))
-    return sum(file.stat().st_size for file in files) * _PACKED[".parquet"]
+    return sum(file.stat().st_size for file in (lake / "silver").rglob("*.parquet")) * _PACKED[".parquet"]
 
 
 def find_files(source: TableSource, where: str) -> list[str]:

@@ -24,12 +24,7 @@ State = Mapping[str, tuple[int, int, int] | None]
 
 def state_of(paths: Iterable[str]) -> State:
     """Size, time of change and inode of each local file and of each file in a local folder; None for a missing file."""
-    found: dict[str, tuple[int, int, int] | None] = {}
-    for path in paths:
-        if is_remote(path):
-            continue
-        found |= {str(file): _stated(file) for file in files_below(path)}
-    return found
+    return {str(file): _stated(file) for path in paths if not is_remote(path) for file in files_below(path)}
 
 
 def _stated(file: Path) -> tuple[int, int, int] | None:

@@ -16,7 +16,7 @@ from ebi_spark.lake.storage import ONE_PARTITION_BYTES
 from ebi_spark.lake.versions import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
-from ebi_spark.sources.families import concatenation, listed
+from ebi_spark.sources.families import first_with_code, listed
 from ebi_spark.sources.file_inventory import (
     FileFormat,
     FindFiles,
@@ -340,7 +340,7 @@ def _under_our_names(
         families = [[[text(name) for name in place] for place in family] for family in resolved.runs.get(ours, ())]
         concats = [text(name) for name in resolved.concats.get(ours, ())]
         runs.append(listed(families, or_else=bool(concats)).alias(ours))
-        runs.append(concatenation(concats).alias(f"{ours}_concat"))
+        runs.append(first_with_code(concats).alias(f"{ours}_concat"))
     own_names = [name for name in frame.columns if name != CORRUPT]
     # Two rows of one key are the same if all columns except the extract date agree, whatever the columns' case or
     # order.
