@@ -23,9 +23,10 @@ from ebi_spark.lake import staging_area
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan, upsert
-from ebi_spark.records.file_counts import FileCount, FileCounts, batches
+from ebi_spark.records.file_counts import FileCount, FileCounts
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.quarantine_summary import quarantine_summary
+from ebi_spark.records.years_to_replace import batches
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages import ingest as stage
 from ebi_spark.stages import whole_run

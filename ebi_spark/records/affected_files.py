@@ -24,8 +24,9 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.duplicates import FEW_KEYS, keyed
-from ebi_spark.records.file_counts import FileCount, years_named
+from ebi_spark.records.file_counts import FileCount
 from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
+from ebi_spark.records.years_to_replace import years_named
 from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.file_inventory import stated_for
 from ebi_spark.sources.reader import SourceTable, TableId

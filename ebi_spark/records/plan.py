@@ -17,21 +17,13 @@ from ebi_spark.records.affected_files import AffectedFiles, find_affected_files
 from ebi_spark.records.classify_rows import classify_rows
 from ebi_spark.records.duplicates import scan_for_repeated_keys, write_repeated_rows
 from ebi_spark.records.existing_records import ExistingRecords, existing_records
-from ebi_spark.records.file_counts import (
-    Batch,
-    ClassifiedTable,
-    FileCounts,
-    batches,
-    count_files,
-    refuse_shrunken,
-    years_named,
-    years_to_replace,
-)
+from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCounts, count_files
 from ebi_spark.records.mapped_columns import refuse_mapped_nonsense
 from ebi_spark.records.moved_records import emptied_years, refuse_in_two_years
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, unusable_rows
 from ebi_spark.records.row_status import VALID
 from ebi_spark.records.upsert import refuse_bare_keys
+from ebi_spark.records.years_to_replace import batches, refuse_shrunken, years_named, years_to_replace
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.silver import RECORD_TABLES

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ebi_spark.lake.staging_area import StagingArea
-from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
-from ebi_spark.records.ingest import write_batch
+from ebi_spark.records.file_counts import Batch
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.plan import Plan, plan_ingest, years_that_meet_checks
+from ebi_spark.records.write_batch import write_batch
+from ebi_spark.records.years_to_replace import refuse_too_many_quarantined
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import checked_as
 from ebi_spark.runs.stage_inputs import READS
