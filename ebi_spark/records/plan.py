@@ -121,7 +121,7 @@ def _plan_files(
     if files.tables is tables:
         lake.prepare()
     if config.mode == "upsert" and any(table.system == "hes" for table in tables):
-        refuse_bare_keys(lake, RECORD_TABLES["op"])
+        refuse_bare_keys(lake)
     progress("reading the rows of the source files")
     area.remove()
     classified = classify_rows(lake, area, files.tables, repeated_keys, config)
@@ -168,7 +168,7 @@ def _make_plan(
             in_files = read.unchanged_years | read.other_years | usable
             refuse_in_two_years(lake, classified, found, config, {*years, *emptied}, in_files)
         datasets = sorted({item.dataset for item in classified})
-        existing = existing_records(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, years_to_write)
+        existing = existing_records(lake, datasets, years_to_write)
         if refresh and not config.accept_shrunken:
             for dataset in datasets:
                 counts = found.years.get(dataset, {})

@@ -63,10 +63,9 @@ def replace_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outco
 def upsert_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcome:
     """Write the records that are new or newer, and remove those withdrawn, in one commit. Without any, nothing is
     written."""
-    table = RECORD_TABLES[dataset]
     incoming = _incoming(plan.makers(dataset), batch.years)
-    orphans = unaudited_runs(lake, table)
-    compared = upsert.compared_with_lake(incoming, lake, table, dataset, orphans)
+    orphans = unaudited_runs(lake, RECORD_TABLES[dataset])
+    compared = upsert.compared_with_lake(incoming, lake, dataset, orphans)
     outcome = Outcome([])
     changed_years: set[str] = set()
     grouped = compared.groupBy("source_system", "source_file", YEAR, upsert.OUTCOME, upsert.EXISTING_YEAR, "cleaned")
@@ -80,7 +79,7 @@ def upsert_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcom
             outcome.not_written[file][row[upsert.OUTCOME]] += row["count"]
     # A record that is replaced by a later extract in the same batch is not taken out.
     written = compared.where(F.col(upsert.OUTCOME).isin(*upsert.WRITTEN)).select(*upsert.KEY)
-    withdrawn = upsert.withdrawn_now(lake, table, dataset).join(written, list(upsert.KEY), "left_anti")
+    withdrawn = upsert.withdrawn_now(lake, dataset).join(written, list(upsert.KEY), "left_anti")
     for row in withdrawn.groupBy(YEAR, "source_system", "file").count().collect():
         outcome.not_written[row["source_system"], row["file"]][upsert.TAKEN_OUT] += row["count"]
         changed_years.add(row[YEAR])
@@ -89,7 +88,7 @@ def upsert_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcom
     outcome.changed_years = sorted(changed_years)
     if changed_years:
         _write_sorted(
-            lake, upsert.merged(compared, lake, table, dataset, outcome.changed_years), dataset, outcome.changed_years
+            lake, upsert.merged(compared, lake, dataset, outcome.changed_years), dataset, outcome.changed_years
         )
     return outcome
 
@@ -108,7 +107,7 @@ def note_withdrawn(lake: Lake, plan: Plan, batch: Batch) -> None:
             )
             for item in lists
         ]  # fmt: skip
-        upsert.note_withdrawn(lake, reduce(DataFrame.unionByName, parts), stage="ingest")
+        upsert.note_withdrawn(lake, reduce(DataFrame.unionByName, parts))
 
 
 def _incoming(makers: list[ClassifiedTable], years: list[str]) -> DataFrame:
