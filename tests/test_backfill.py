@@ -19,7 +19,7 @@ from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import BrokenRunError
-from ebi_spark.lake import staging_area
+from ebi_spark.lake import staging_area, writers
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan, upsert
@@ -225,7 +225,7 @@ def test_submissions_that_contradict_meet_or_break_off(
         patch.setattr(upsert, "merged", met)
         # As in a catalogue, which has no lock: Spark reads and writes every table, and no run removes what another has staged.
         patch.setattr(Lake, "_without_spark", lambda *_: False)
-        patch.setattr(Lake, "_takes_files", lambda *_: False)
+        patch.setattr(writers, "_takes_files", lambda *_: False)
         patch.setattr(staging_area.shutil, "rmtree", lambda *_, **__: None)
         try:
             lake, done = take_in("upsert", opa=other)
