@@ -54,15 +54,10 @@ def classify_rows(
     tables = list(tables)
     apart: dict[tuple[str, str], list[SourceTable]] = defaultdict(list)
     for table in tables:
-        apart[table.system, dataset_of(table.role)].append(table)
+        apart[table.system, table.dataset].append(table)
     with with_settings(lake.spark, {FILES_AT_ONCE: str(FEW_FILES)}):
         run_in_threads([partial(work.stage, group) for group in apart.values()])
     return [work.classified(table) for table in tables]
-
-
-def dataset_of(role: str) -> str:
-    """``apc`` or ``op``."""
-    return "apc" if role.startswith("ap") else "op"
 
 
 class _Work:
@@ -99,29 +94,27 @@ class _Work:
 
     def records(self, table: SourceTable) -> None:
         """Stage the rows of a table as records, or its episodes and the spells that they make."""
-        table_id, dataset = table.table_id, dataset_of(table.role)
         spells = table.role == EPISODES
         name = f"{_name(table)}_spells" if spells else _name(table)
-        made = StagedRecords(self.lake, self.area, name, table.system, dataset, self.config)
+        made = StagedRecords(self.lake, self.area, name, table.system, table.dataset, self.config)
         if spells:
             self.rows(table)
             made.stage_spells(hes.build_spells(self._classified_rows(table).where(F.col("status") == VALID)))
         else:
             classify = partial(
-                _ROW_BY_ROW[table.role], window=self.config.window(*table_id), bare_year=self.config.bare_year
+                _ROW_BY_ROW[table.role], window=self.config.window(*table.table_id), bare_year=self.config.bare_year
             )
             rows = with_status(classify(self._with_codes(table)), self.config.years)
-            made.stage(rows, self._complete(table), any_repeated=bool(self.repeated_keys[table_id]))
-        self.staged_records[table_id] = made
+            made.stage(rows, self._complete(table), any_repeated=bool(self.repeated_keys[table.table_id]))
+        self.staged_records[table.table_id] = made
 
     def classified(self, table: SourceTable) -> ClassifiedTable:
         """A staged table with the status of its rows."""
-        table_id, dataset = table.table_id, dataset_of(table.role)
-        records, rows = self.staged_records.get(table_id), self.staged_rows.get(table_id)
+        records, rows = self.staged_records.get(table.table_id), self.staged_rows.get(table.table_id)
         if rows is None:
             assert records is not None
-            return ClassifiedTable(table, dataset, records.rows, records, records)
-        return ClassifiedTable(table, dataset, self._classified_rows(table), rows, records)
+            return ClassifiedTable(table, records.rows, records, records)
+        return ClassifiedTable(table, self._classified_rows(table), rows, records)
 
     def _classified_rows(self, table: SourceTable) -> DataFrame:
         """The staged rows of a table that are not records, with their status."""

@@ -33,7 +33,6 @@ class ClassifiedTable:
     """
 
     table: SourceTable
-    dataset: str
     rows: DataFrame
     staged: StagedRows | StagedRecords
     records: StagedRecords | None
@@ -54,6 +53,11 @@ class ClassifiedTable:
     def table_id(self) -> TableId:
         """(system, role)."""
         return self.table.table_id
+
+    @property
+    def dataset(self) -> str:
+        """``apc`` or ``op``."""
+        return self.table.dataset
 
 
 @dataclass

@@ -93,6 +93,11 @@ class SourceTable:
         """(system, role)."""
         return self.system, self.role
 
+    @property
+    def dataset(self) -> str:
+        """``apc`` or ``op``."""
+        return "apc" if self.role.startswith("ap") else "op"
+
     def group_of(self, path: str) -> Group:
         """The group of a file, by its name in ``source_file``."""
         return next(
