@@ -107,20 +107,25 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 def source_bytes(config: RunConfig, find: FindFiles | None = None) -> int | None:
     """Roughly how large the sources are as text, in bytes. None if not all of them are local files."""
+    tables = [table for source in config.sources for table in source.tables.values()]
+    if any(table.catalogue_tables or any(map(is_remote, table.paths)) for table in tables):
+        return None
     size = 0
-    for source in config.sources:
-        for role, table in source.tables.items():
-            if table.catalogue_tables or any(is_remote(path) for path in table.paths):
-                return None
-            try:
-                found = (find or find_files)(table, f"sources.{source.name}.{role}")
-            except InputError:
-                continue  # the error is raised again when the table is read
-            for path in found:
-                for file in files_below(path):
-                    with suppress(OSError):  # reported when the file is read
-                        size += file.stat().st_size * _PACKED.get(file.suffix, 1)
+    for path in existing_paths(config.sources, find or find_files):
+        for file in files_below(path):
+            with suppress(OSError):  # reported when the file is read
+                size += file.stat().st_size * _PACKED.get(file.suffix, 1)
     return size
+
+
+def existing_paths(sources: Iterable[Source], find: FindFiles) -> list[str]:
+    """All existing files and folders that sources name."""
+    found: list[str] = []
+    for source in sources:
+        for role, table in source.tables.items():
+            with suppress(InputError):  # it is raised again when the table is read
+                found += [] if table.catalogue_tables else find(table, f"sources.{source.name}.{role}")
+    return found
 
 
 def files_below(path: str) -> list[Path]:
