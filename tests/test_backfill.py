@@ -19,13 +19,14 @@ from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import BrokenRunError
-from ebi_spark.lake import staging_area
+from ebi_spark.lake import staging_area, writers
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan, upsert
-from ebi_spark.records.file_counts import FileCount, FileCounts, batches
+from ebi_spark.records.file_counts import FileCount, FileCounts
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.quarantine_summary import quarantine_summary
+from ebi_spark.records.years_to_replace import batches
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages import ingest as stage
 from ebi_spark.stages import whole_run
@@ -224,7 +225,7 @@ def test_submissions_that_contradict_meet_or_break_off(
         patch.setattr(upsert, "merged", met)
         # As in a catalogue, which has no lock: Spark reads and writes every table, and no run removes what another has staged.
         patch.setattr(Lake, "_without_spark", lambda *_: False)
-        patch.setattr(Lake, "_takes_files", lambda *_: False)
+        patch.setattr(writers, "_takes_files", lambda *_: False)
         patch.setattr(staging_area.shutil, "rmtree", lambda *_, **__: None)
         try:
             lake, done = take_in("upsert", opa=other)
@@ -296,7 +297,7 @@ def test_the_same_rows_again_change_nothing_whatever_their_order(
 
 def counted(**files: dict[str | None, int]) -> FileCounts:
     return FileCounts(
-        {("sus_plus", "opa"): {path: FileCount(years=years) for path, years in files.items()}},
+        {("sus_plus", "opa"): {path: FileCount(years=Counter(years)) for path, years in files.items()}},
         {"op": dict.fromkeys({year for years in files.values() for year in years if year}, 1)},
     )
 

@@ -28,8 +28,8 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records import ingest as canonical
 from ebi_spark.records import plan
+from ebi_spark.records import write_batch as canonical
 from ebi_spark.sources import text_scan
 from ebi_spark.sources.reader import read_sources
 from ebi_spark.tables.silver import APC_SPELL, QUARANTINE

@@ -23,7 +23,7 @@ from ebi_spark.records.checksums import content
 from ebi_spark.runs.lake_status import REFUSED
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.column_drift import column_warnings, columns_in_lake, probable_names
-from ebi_spark.sources.families import concatenation, has_code, listed
+from ebi_spark.sources.families import first_with_code, has_code, listed
 from ebi_spark.sources.layouts import ColumnMapping, layouts, likeness
 from ebi_spark.sources.platforms import best_fit, document, platforms
 from ebi_spark.sources.reader import Group, SourceTable
@@ -238,8 +238,8 @@ def test_each_row_is_read_in_the_first_family_that_has_a_code(spark: SparkSessio
         listed(families, or_else=False).alias("without_concat"),
         listed(families[:1], or_else=False).alias("one"),
         listed([[[p1, s1], [], [s2]]], or_else=False).alias("places"),
-        concatenation([c, s1]).alias("concat"),
-        concatenation([]).alias("no_concat"),
+        first_with_code([c, s1]).alias("concat"),
+        first_with_code([]).alias("no_concat"),
         has_code(c).alias("has"),
     )
     rows = sorted(found.collect(), key=lambda row: row["id"])

@@ -8,6 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NULL_YEAR = "__HIVE_DEFAULT_PARTITION__"
 
 
+@dataclass(frozen=True)
 class AdoptedFiles:
     """Staged files of some years. They are committed by ``save``, as rows are written with a ``DataFrameWriter``.
 
@@ -33,19 +35,14 @@ class AdoptedFiles:
     ``whole``: whether they replace those of all years. ``rows``: how many rows they should have; None if that is not known.
     """
 
-    def __init__(
-        self,
-        folders: Sequence[Path],
-        years: Sequence[str] | None,
-        statistics: Sequence[str],
-        *,
-        replaces: bool,
-        metadata: str,
-        whole: bool = False,
-        rows: int | None = None,
-    ) -> None:
-        self.folders, self.years, self.statistics = folders, years, statistics
-        self.replaces, self.metadata, self.whole, self.rows = replaces, metadata, whole, rows
+    folders: Sequence[Path]
+    years: Sequence[str] | None
+    statistics: Sequence[str]
+    _: KW_ONLY
+    replaces: bool
+    metadata: str
+    whole: bool = False
+    rows: int | None = None
 
     def save(self, path: str) -> None:
         """Link the files into the table's folder, then commit them in one commit. If the process is killed in between, the
@@ -81,6 +78,7 @@ class AdoptedFiles:
                 yield from ((partition, file) for file in sorted((folder / partition).glob("*.parquet")))
 
 
+@dataclass(frozen=True)
 class WrittenFiles:
     """Rows of a frame for a table that has no partitions or is partitioned by year. Spark writes their files to a folder in
     ``scratch``; then they are committed as :class:`AdoptedFiles`.
@@ -89,18 +87,13 @@ class WrittenFiles:
     commit that another program makes at the same time, so this is only for a lake that has one writer at a time.
     """
 
-    def __init__(
-        self,
-        rows: "DataFrame",
-        table: Table,
-        years: Sequence[str] | None,
-        scratch: Path,
-        *,
-        replaces: bool,
-        metadata: str,
-    ) -> None:
-        self.rows, self.table, self.years, self.scratch = rows, table, years, scratch
-        self.replaces, self.metadata = replaces, metadata
+    rows: "DataFrame"
+    table: Table
+    years: Sequence[str] | None
+    scratch: Path
+    _: KW_ONLY
+    replaces: bool
+    metadata: str
 
     def save(self, path: str) -> None:
         """Write the rows, and commit them in one commit. A :class:`ValueError` for rows of a year that is not replaced."""

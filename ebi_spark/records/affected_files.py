@@ -11,7 +11,7 @@ files are read, if this is not enough or would save little.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.duplicates import FEW_KEYS, keyed
-from ebi_spark.records.file_counts import FileCount, years_named
+from ebi_spark.records.file_counts import FileCount
 from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
+from ebi_spark.records.years_to_replace import years_named
 from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.file_inventory import stated_for
 from ebi_spark.sources.reader import SourceTable, TableId
@@ -43,13 +44,13 @@ class AffectedFiles:
 
     ``tables``: the source tables, restricted to the files to read again. ``unchanged_years``: years of the previous
     ingest that none of these files has rows of, now or before. ``other_years``: years that other files have rows
-    of. ``counts``: the row counts of those other files, from the audit.
+    of. ``counts``: the row counts of those other files, from the audit. With ``tables`` alone, all files are read.
     """
 
     tables: list[SourceTable]
-    unchanged_years: frozenset[str]
-    other_years: frozenset[str]
-    counts: dict[TableId, dict[str, FileCount]]
+    unchanged_years: frozenset[str] = frozenset()
+    other_years: frozenset[str] = frozenset()
+    counts: dict[TableId, dict[str, FileCount]] = field(default_factory=dict)
 
     def covers(self, years: Iterable[str]) -> bool:
         """Whether no other file has rows of ``years``, the years found in the affected files."""
@@ -228,7 +229,7 @@ def _counts_from_audit(
 
     found: dict[TableId, dict[str, FileCount]] = {}
     for table in tables:
-        table_id, configured = (table.system, table.role), set(table.files)
+        table_id, configured = table.table_id, set(table.files)
         others = [path for path in table.state if path not in files]
         own = {path: last_audits[*table_id, path] for path in others if (*table_id, path) in last_audits}
         audited = {stated_for(path, configured) for path in own}
@@ -242,8 +243,7 @@ def _counts_from_audit(
 
 def _file_count(row: Mapping[str, Any]) -> FileCount:
     count = FileCount()
-    names = {VALID: "valid", QUARANTINED: "quarantined", DUPLICATE: "duplicate", OUTSIDE: "outside_years"}
-    count.rows.update({status: row[f"rows_{name}"] for status, name in names.items()})
+    count.rows.update({status: row[f"rows_{status}"] for status in (VALID, QUARANTINED, DUPLICATE, OUTSIDE)})
     count.reasons.update(row["reasons"] or {})
     count.year_disagrees = row["year_disagrees"] or 0
     return count

@@ -22,12 +22,13 @@ from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import hes, sus_plus
 from ebi_spark.records.cleaning import clean
-from ebi_spark.records.code_tables import classify_codes, clean_codes, code_tables_of, with_codes
+from ebi_spark.records.code_tables import classify_codes, with_codes
 from ebi_spark.records.column_kinds import CODE_TABLE_KINDS, DERIVED_KINDS, WITHDRAWN_KINDS
 from ebi_spark.records.duplicates import RepeatedKeys, with_repeated
 from ebi_spark.records.file_counts import ClassifiedTable
 from ebi_spark.records.row_status import VALID, with_status
 from ebi_spark.records.staging import FEW_FILES, FILES_AT_ONCE, StagedRecords, StagedRows, stage_rows
+from ebi_spark.sources.layouts import layouts
 from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.spark.tuning import with_settings
 from ebi_spark.threads import run_in_threads
@@ -53,15 +54,10 @@ def classify_rows(
     tables = list(tables)
     apart: dict[tuple[str, str], list[SourceTable]] = defaultdict(list)
     for table in tables:
-        apart[table.system, dataset_of(table.role)].append(table)
+        apart[table.system, table.dataset].append(table)
     with with_settings(lake.spark, {FILES_AT_ONCE: str(FEW_FILES)}):
         run_in_threads([partial(work.stage, group) for group in apart.values()])
     return [work.classified(table) for table in tables]
-
-
-def dataset_of(role: str) -> str:
-    """``apc`` or ``op``."""
-    return "apc" if role.startswith("ap") else "op"
 
 
 class _Work:
@@ -82,47 +78,43 @@ class _Work:
 
     def rows(self, table: SourceTable) -> None:
         """Stage the cleaned rows of a table."""
-        table_id, rows = (table.system, table.role), self._with_codes(table)
-        kinds: Iterable[str]
+        rows, values = self._with_codes(table), hes.EPISODE_VALUES
         if table.role == EPISODES:
-            rows = hes.clean_episodes(rows, self.config.window(*table_id), self.config.bare_year)
-            kinds = hes.EPISODE_VALUES
-        elif table.role in CODE_TABLES:
-            rows, kinds = clean_codes(rows), CODE_TABLE_KINDS
+            rows = hes.clean_episodes(rows, self.config.window(*table.table_id), self.config.bare_year)
         else:
             kinds = DERIVED_KINDS if table.role == "apcs_der" else WITHDRAWN_KINDS
-            rows = clean(rows, kinds)
+            kinds = CODE_TABLE_KINDS if table.role in CODE_TABLES else kinds
+            # Diagnoses have no date.
+            rows, values = clean(rows, {name: kinds[name] for name in kinds if name in rows.columns}), tuple(kinds)
         present = {*rows.columns} - {"extract_date"}
-        compared = [name for name in kinds if name in present]
-        self.staged_rows[table_id] = stage_rows(
-            self.area, _name(table), rows, compared, any_repeated=bool(self.repeated_keys[table_id])
+        compared = [name for name in values if name in present]
+        self.staged_rows[table.table_id] = stage_rows(
+            self.area, _name(table), rows, compared, any_repeated=bool(self.repeated_keys[table.table_id])
         )
 
     def records(self, table: SourceTable) -> None:
         """Stage the rows of a table as records, or its episodes and the spells that they make."""
-        table_id, dataset = (table.system, table.role), dataset_of(table.role)
         spells = table.role == EPISODES
         name = f"{_name(table)}_spells" if spells else _name(table)
-        made = StagedRecords(self.lake, self.area, name, table.system, dataset, self.config)
+        made = StagedRecords(self.lake, self.area, name, table.system, table.dataset, self.config)
         if spells:
             self.rows(table)
             made.stage_spells(hes.build_spells(self._classified_rows(table).where(F.col("status") == VALID)))
         else:
             classify = partial(
-                _ROW_BY_ROW[table.role], window=self.config.window(*table_id), bare_year=self.config.bare_year
+                _ROW_BY_ROW[table.role], window=self.config.window(*table.table_id), bare_year=self.config.bare_year
             )
             rows = with_status(classify(self._with_codes(table)), self.config.years)
-            made.stage(rows, self._complete(table), any_repeated=bool(self.repeated_keys[table_id]))
-        self.staged_records[table_id] = made
+            made.stage(rows, self._complete(table), any_repeated=bool(self.repeated_keys[table.table_id]))
+        self.staged_records[table.table_id] = made
 
     def classified(self, table: SourceTable) -> ClassifiedTable:
         """A staged table with the status of its rows."""
-        table_id, dataset = (table.system, table.role), dataset_of(table.role)
-        records, rows = self.staged_records.get(table_id), self.staged_rows.get(table_id)
+        records, rows = self.staged_records.get(table.table_id), self.staged_rows.get(table.table_id)
         if rows is None:
             assert records is not None
-            return ClassifiedTable(table, dataset, records.rows, records, records)
-        return ClassifiedTable(table, dataset, self._classified_rows(table), rows, records)
+            return ClassifiedTable(table, records.rows, records, records)
+        return ClassifiedTable(table, self._classified_rows(table), rows, records)
 
     def _classified_rows(self, table: SourceTable) -> DataFrame:
         """The staged rows of a table that are not records, with their status."""
@@ -146,9 +138,11 @@ class _Work:
 
     def _with_codes(self, table: SourceTable) -> DataFrame:
         """The rows of a table as read, with the codes from its long tables, if it has any."""
-        rows = with_repeated(table, self.repeated_keys[table.system, table.role])
-        beside = {ours: self.staged_rows.get((table.system, name)) for ours, name in code_tables_of(table.role).items()}
-        return with_codes(rows, {ours: staged.rows for ours, staged in beside.items() if staged})
+        rows = with_repeated(table, self.repeated_keys[table.table_id])
+        for ours, run in layouts()[table.role].numbered.items():
+            staged = self.staged_rows.get((table.system, f"{table.role}_{run.long_table}"))
+            rows = with_codes(rows, ours, staged.rows) if staged else rows
+        return rows
 
     def _complete(self, table: SourceTable) -> Callable[[DataFrame], DataFrame]:
         """What adds the columns of other tables to classified rows."""

@@ -117,14 +117,6 @@ def _in_calendar(value: str) -> Column:
     return F.expr(f"CASE WHEN {value} BETWEEN DATE'0001-01-01' AND DATE'9999-12-31' THEN {value} END")
 
 
-def _iso_day(value: str) -> Column:
-    return iso_day(F.col(value))
-
-
-def _day_of_iso(value: str) -> Column:
-    return day_of_iso(F.col(value))
-
-
 def _unchanged(value: str) -> Column:
     return F.col(value)
 
@@ -146,7 +138,7 @@ KINDS: dict[str, tuple[Stage, ...]] = {
     # INT. A text that is not a number becomes NULL and is noted.
     "number": (_number,),
     # DATE. A text that is not a date, or is a placeholder, becomes NULL and is noted.
-    "day": (_iso_day, _day_of_iso, _no_sentinel),
+    "day": (lambda value: iso_day(F.col(value)), lambda value: day_of_iso(F.col(value)), _no_sentinel),
 }
 # The stages where the source column already has the type.
 TYPED_KINDS: dict[str, tuple[Stage, ...]] = {

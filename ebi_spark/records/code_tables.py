@@ -5,35 +5,20 @@ episode or appointment, the year, the place of the code and the code. Before row
 same lists that numbered columns give. So all later steps are the same for both forms.
 """
 
-from collections.abc import Mapping
-
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.records.cleaning import clean, text
-from ebi_spark.records.column_kinds import CODE_TABLE_KINDS
+from ebi_spark.records.cleaning import text
 from ebi_spark.records.row_status import CORRUPT_LINE, complete_others
 from ebi_spark.sources.families import has_code
 from ebi_spark.sources.hes_keys import PLACE
-from ebi_spark.sources.layouts import layouts
 
 
-def clean_codes(rows: DataFrame) -> DataFrame:
-    """Rows of a long table with their values cleaned; ``cleaned`` lists what that changed. Diagnoses have no date."""
-    return clean(rows, {name: kind for name, kind in CODE_TABLE_KINDS.items() if name in rows.columns})
+def with_codes(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
+    """``rows`` of episodes or appointments as read, with the codes from a long table.
 
-
-def code_tables_of(role: str) -> dict[str, str]:
-    """For the source table ``role``: our name of a list of codes → the long table that can have these codes."""
-    runs = layouts()[role].numbered
-    return {ours: f"{role}_{run.long_table}" for ours, run in runs.items()}
-
-
-def with_codes(rows: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
-    """``rows`` of episodes or appointments as read, with the codes from their long tables.
-
-    ``tables``: our list of codes (``diagnosis``, ``operation``) → the cleaned rows of its long table, duplicates resolved. A
-    row that has codes in columns of its own keeps these. The date of the first procedure becomes ``procedure_date`` where the
+    ``ours``: our list of these codes (``diagnosis``, ``operation``). ``codes``: the cleaned rows of its long table, duplicates
+    resolved. A row that has codes in columns of its own keeps these. The date of the first procedure becomes ``procedure_date`` where the
     row has none.
 
     | record_id | rows of the long table (place, code) | → diagnosis        |
@@ -42,12 +27,6 @@ def with_codes(rows: DataFrame, tables: Mapping[str, DataFrame]) -> DataFrame:
     | E2        | (2, E119)                            | [NULL, E119]       |
     | E3        | none                                 | NULL               |
     """
-    for ours, codes in tables.items():
-        rows = _with_list(rows, ours, codes)
-    return rows
-
-
-def _with_list(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
     day = F.col("procedure_date") if "procedure_date" in codes.columns else F.lit(None)
     usable = codes.where("corrupt IS NULL AND NOT conflict AND NOT is_duplicate AND record_id IS NOT NULL").select(
         F.substring_index("record_id", PLACE, 1).alias("_owner"),

@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.cleaning import text
 from ebi_spark.small_frames import arrow_frame
-from ebi_spark.sources.reader import SourceTable
+from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.tables.silver import REPEATED_ROW
 
 # Up to this many repeated keys of a table are collected to the driver as hashes, and broadcast to every task. Beyond
@@ -48,7 +48,7 @@ def keyed(rows: DataFrame) -> DataFrame:
     return with_key.withColumn("_hash", F.xxhash64("_key"))
 
 
-def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[tuple[str, str], RepeatedKeys]:
+def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[TableId, RepeatedKeys]:
     """The keys of each table that may be in more than one row, by (system, role). One query, which reads only the
     keys.
 
@@ -70,7 +70,7 @@ def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[tuple[str, str], R
         hashes = found.filter(this_table).select(["hash"]).rename_columns(["_repeated_hash"])
         number = hashes.num_rows
         frame = arrow_frame(table.rows.sparkSession, hashes) if number <= FEW_KEYS else None
-        repeated_keys[table.system, table.role] = RepeatedKeys(frame, number)
+        repeated_keys[table.table_id] = RepeatedKeys(frame, number)
     return repeated_keys
 
 
@@ -82,12 +82,12 @@ def _hashes(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
     return F.broadcast(repeated_keys.hashes)
 
 
-def write_repeated_rows(lake: Lake, parts: list[DataFrame], keep_rows_of: Collection[str] | None = None) -> None:
-    """Write ``silver/repeated_row``. If ``keep_rows_of`` is given, existing rows of these files are kept."""
+def write_repeated_rows(lake: Lake, parts: list[DataFrame], keep_rows_of: Collection[str]) -> None:
+    """Write ``silver/repeated_row``. Existing rows of the files ``keep_rows_of`` are kept."""
     if not parts and (lake.version(REPEATED_ROW) == 0 or lake.is_empty(REPEATED_ROW)):
         return
     parts = [part.withColumn("run_id", F.lit(lake.run_id)) for part in parts]
-    if keep_rows_of is not None:
+    if keep_rows_of:
         existing = lake.read(REPEATED_ROW).where(F.col("source_file").isin(*keep_rows_of))
         parts.append(existing.select(*REPEATED_ROW.names()))
     frame = reduce(DataFrame.unionByName, parts) if parts else lake.read(REPEATED_ROW).limit(0)

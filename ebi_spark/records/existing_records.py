@@ -5,28 +5,23 @@ Records of a batch that stopped before it wrote its audit are never treated as u
 no audit row of its run and files, though the run may have audited other batches before.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
-from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE
+from ebi_spark.records.file_counts import RecordCount
+from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE, RECORD_TABLES
 from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
 from ebi_spark.threads import run_in_threads
 
 File = tuple[str, str]  # system and path
-
-
-class FileRecords(NamedTuple):
-    """What came of one file: the number of its records, and their checksum."""
-
-    records: int
-    checksum: Checksum
 
 
 @dataclass
@@ -39,22 +34,23 @@ class ExistingRecords:
 
     def rows_by_year(self, dataset: str) -> dict[str, int]:
         """The number of source rows that made the records of each year."""
-        found: dict[str, int] = {}
+        found: Counter[str] = Counter()
         for row in self.records.get(dataset, ()):
-            found[row[YEAR]] = found.get(row[YEAR], 0) + row["rows"]
+            found[row[YEAR]] += row["rows"]
         return found
 
-    def files(self, dataset: str, years: Collection[str]) -> dict[File, FileRecords] | None:
-        """The records of these years by the file they came from; None if some of them were not audited."""
-        found: dict[File, FileRecords] = {}
+    def files(self, dataset: str, years: Collection[str]) -> dict[File, RecordCount] | None:
+        """The records of these years, counted and with their checksum, by the file they came from; None if some of them were not
+        audited."""
+        found: dict[File, RecordCount] = {}
         for row in self.records.get(dataset, ()):
             if row[YEAR] in years:
                 if (row["run_id"], row["source_file"]) not in self.audited:
                     return None
                 file = row["source_system"], row["source_file"]
-                so_far = found.get(file, FileRecords(0, Checksum()))
+                so_far = found.setdefault(file, RecordCount())
+                so_far.records += row["records"]
                 so_far.checksum.add(row)
-                found[file] = so_far._replace(records=so_far.records + row["records"])
         return found
 
     def quarantined_rows(
@@ -79,15 +75,15 @@ class ExistingRecords:
         }
 
 
-def existing_records(lake: Lake, tables: dict[str, Table], years: Iterable[str]) -> ExistingRecords:
-    """Count what the lake has of these years; ``tables`` are the record tables by dataset."""
-    years = list(years)
+def existing_records(lake: Lake, datasets: list[str], years: list[str]) -> ExistingRecords:
+    """Count what the lake has of these datasets and years."""
 
     def count_records(dataset: str) -> list[Any]:
-        if lake.version(tables[dataset]) == 0:
+        table = RECORD_TABLES[dataset]
+        if lake.version(table) == 0:
             return []
         rows = F.sum("episodes") if dataset == "apc" else F.count("*")
-        existing = lake.read(tables[dataset]).where(F.col(YEAR).isin(*years))
+        existing = lake.read(table).where(F.col(YEAR).isin(*years))
         grouped = existing.groupBy(YEAR, "source_system", "source_file", "run_id")
         return grouped.agg(F.count("*").alias("records"), rows.alias("rows"), *record_checksum_columns()).collect()
 
@@ -99,14 +95,10 @@ def existing_records(lake: Lake, tables: dict[str, Table], years: Iterable[str])
     def audited() -> list[Any]:
         return lake.grouped(INGEST_AUDIT, ["run_id", "source_file"]) if lake.version(INGEST_AUDIT) else []
 
-    queries: list[Callable[[], list[Any]]] = [
-        audited,
-        count_quarantine,
-        *[partial(count_records, name) for name in tables],
-    ]
-    audits, quarantine, *records = run_in_threads(queries)
+    counts: list[Callable[[], list[Any]]] = [partial(count_records, dataset) for dataset in datasets]
+    audits, quarantine, *records = run_in_threads([audited, count_quarantine, *counts])
     return ExistingRecords(
-        dict(zip(tables, records, strict=True)),
+        dict(zip(datasets, records, strict=True)),
         quarantine,
         frozenset((row["run_id"], row["source_file"]) for row in audits),
     )

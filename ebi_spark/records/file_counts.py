@@ -1,11 +1,11 @@
 """Counts the rows of the source files before silver is replaced: by file, row status, year and reason.
 
 The counts decide which years a run can replace, whether one of them shrank, and which years and files belong
-together. A file that has rows of two years links them. Years that no file links can be written in separate batches.
+together (:mod:`ebi_spark.records.years_to_replace`).
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import reduce
@@ -15,19 +15,12 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from ebi_spark.config.fingerprint import fingerprint
-from ebi_spark.config.settings import RunConfig
-from ebi_spark.errors import DataError, InputError
 from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
-from ebi_spark.records.cleaning import clean
-from ebi_spark.records.duplicates import keyed
-from ebi_spark.records.row_status import DUPLICATE, FUTURE, OUTSIDE, QUARANTINED, VALID, with_year
+from ebi_spark.records.row_status import DUPLICATE, OUTSIDE, QUARANTINED, VALID
 from ebi_spark.records.staging import NEVER_EMPTY, StagedRecords, StagedRows
 from ebi_spark.sources.file_inventory import within
-from ebi_spark.sources.reader import SourceTable
+from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.tables.table import YEAR
-
-# The date that decides a row's year.
-_DATED_BY = {"apcs": "discharge_date", "opa": "appointment_date", "apc": "discharge_date", "op": "appointment_date"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,6 @@ class ClassifiedTable:
     """
 
     table: SourceTable
-    dataset: str
     rows: DataFrame
     staged: StagedRows | StagedRecords
     records: StagedRecords | None
@@ -58,9 +50,14 @@ class ClassifiedTable:
         return self.staged.quarantined(self.rows, number)
 
     @property
-    def table_id(self) -> tuple[str, str]:
+    def table_id(self) -> TableId:
         """(system, role)."""
-        return self.table.system, self.table.role
+        return self.table.table_id
+
+    @property
+    def dataset(self) -> str:
+        """``apc`` or ``op``."""
+        return self.table.dataset
 
 
 @dataclass
@@ -70,8 +67,8 @@ class RecordCount:
 
     records: int = 0
     checksum: Checksum = field(default_factory=Checksum)
-    cleaned: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    filled: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    cleaned: Counter[str] = field(default_factory=Counter)
+    filled: Counter[str] = field(default_factory=Counter)
 
     def add(self, row: Row) -> None:
         """Add a group of records with the same ``cleaned``, as counted by :meth:`columns`."""
@@ -79,17 +76,14 @@ class RecordCount:
         self.checksum.add(row["checksum"])
         for change in row["cleaned"] or ():
             self.cleaned[change] += row["count"]
-        for name, number in row["filled"].asDict().items():
-            if number is not None:
-                self.filled[name] += number
+        self.filled.update({name: number for name, number in row["filled"].asDict().items() if number is not None})
 
     def merge(self, other: "RecordCount") -> None:
         """Add the records of other rows."""
         self.records += other.records
         self.checksum.merge(other.checksum)
-        for mine, more in ((self.cleaned, other.cleaned), (self.filled, other.filled)):
-            for name, number in more.items():
-                mine[name] += number
+        self.cleaned.update(other.cleaned)
+        self.filled.update(other.filled)
 
     @staticmethod
     def columns(names: Collection[str]) -> list[Column]:
@@ -113,16 +107,16 @@ class FileCount:
 
     bytes: int | None = None
     modified: datetime | None = None
-    rows: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    years: dict[str | None, int] = field(default_factory=lambda: defaultdict(int))
+    rows: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    years: Counter[str | None] = field(default_factory=Counter)
     year_disagrees: int = 0
     differing: int = 0  # duplicates that differ in columns that no record takes
     due_from: date | None = None
     outcome_checksums: dict[tuple[str | None, str], Checksum] = field(default_factory=lambda: defaultdict(Checksum))
     # By year: the records, and the number of records that violate a check.
     records: dict[str, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
-    violations: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    violations: Counter[str] = field(default_factory=Counter)
 
 
 class Batch(NamedTuple):
@@ -140,11 +134,11 @@ class FileCounts:
     rows (of the tables that records are made of). ``unchanged``: counts that earlier runs made of the files that
     this run did not have to read."""
 
-    files: dict[tuple[str, str], dict[str, FileCount]]
-    years: dict[str, dict[str, int]]
-    unchanged: dict[tuple[str, str], dict[str, FileCount]] = field(default_factory=dict)
+    files: dict[TableId, dict[str, FileCount]]
+    years: Mapping[str, Mapping[str, int]]
+    unchanged: dict[TableId, dict[str, FileCount]] = field(default_factory=dict)
 
-    def counts(self, table_id: tuple[str, str]) -> dict[str, FileCount]:
+    def counts(self, table_id: TableId) -> dict[str, FileCount]:
         """The counts of all files of a table."""
         return self.unchanged.get(table_id, {}) | self.files[table_id]
 
@@ -179,7 +173,7 @@ class FileCounts:
                     found[path] = min(day, found.get(path, day))
         return found
 
-    def records(self, table_id: tuple[str, str], batch: "Batch") -> dict[str, RecordCount]:
+    def records(self, table_id: TableId, batch: "Batch") -> dict[str, RecordCount]:
         """The records that one source table has of a batch, by file."""
         found: dict[str, RecordCount] = {}
         for path, count in self.files[table_id].items():
@@ -187,14 +181,7 @@ class FileCounts:
                 found.setdefault(path, RecordCount()).merge(count.records[year])
         return found
 
-    def meet_checks(self, table_id: tuple[str, str], batch: "Batch", year: str) -> bool:
-        """Whether every counted record of a year meets the checks of its table."""
-        counts = [
-            count for path, count in self.files[table_id].items() if path in batch.files and year in count.records
-        ]
-        return not any(count.violations[year] for count in counts)
-
-    def quarantined(self, table_id: tuple[str, str], files: frozenset[str]) -> int:
+    def quarantined(self, table_id: TableId, files: frozenset[str]) -> int:
         """The number of quarantined rows of one table, in some of its files."""
         return sum(count.rows[QUARANTINED] for path, count in self.files[table_id].items() if path in files)
 
@@ -209,8 +196,8 @@ def count_files(classified: list[ClassifiedTable], checks: Mapping[str, Collecti
     | a.csv       | quarantined | 2021-22 | [no_key] | 4       |
     | b.csv       | duplicate   | 2022-23 | []       | 12      |
     """
-    years: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    files: dict[tuple[str, str], dict[str, FileCount]] = {item.table_id: {} for item in classified}
+    years: dict[str, Counter[str]] = defaultdict(Counter)
+    files: dict[TableId, dict[str, FileCount]] = {item.table_id: {} for item in classified}
     by_id = {item.table_id: item for item in classified}
     grouped = [part for item in classified for part in _grouped(item, checks[item.dataset])]
     found = reduce(DataFrame.unionByName, grouped).collect()
@@ -279,139 +266,4 @@ def _add_rows(count: FileCount, row: Row) -> None:
     if status == DUPLICATE:
         count.differing += row["differing"]
     if status == QUARANTINED:
-        for reason in row["reasons"]:
-            count.reasons[reason] += row["count"]
-
-
-def years_named(tables: Iterable[SourceTable], config: RunConfig) -> set[str]:
-    """The financial years of the rows that have a key, from one query over the distinct dates and years."""
-    queries = []
-    for table in tables:
-        if table.role in _DATED_BY:
-            day = _DATED_BY[table.role]
-            named = keyed(table.rows).select(day, "year_text", "extract_date", "corrupt").distinct()
-            different = clean(named, {day: "day", "extract_date": "day"})
-            dated = with_year(different, day, config.window(table.system, table.role), config.bare_year)
-            queries.append(dated.select(F.coalesce("dated_year", "stated_year").alias("year")).distinct())
-    # No condition on the year in the query: Spark would move it down and evaluate it for every row, before there are
-    # few.
-    found = reduce(DataFrame.unionByName, queries).collect() if queries else []
-    return {row["year"] for row in found if row["year"] is not None}
-
-
-def years_to_replace(present: set[str], config: RunConfig, emptied: Collection[str], unusable: str = "") -> list[str]:
-    """The years that the run will replace.
-
-    Raises :class:`InputError` when a year asked for is in no file, unless it is one of the ``emptied`` years: those
-    that the lake has from source files and that no file has any more. ``unusable``: how many rows cannot be used,
-    by reason.
-    """
-    if config.years:
-        absent = [year for year in config.years if year not in present and year not in emptied]
-        if absent:
-            present_years = ", ".join(sorted(present)) or "no usable year"
-            where = f"no usable row of the source files ({unusable})" if unusable else "none of the source files"
-            raise InputError(
-                f"years: {', '.join(absent)} {'is' if len(absent) == 1 else 'are'} in {where}",
-                remedy=f"the files have {present_years}; correct `years` or add the files",
-            )
-        return list(config.years)
-    if not present:
-        raise InputError(
-            f"the source files have no usable rows ({unusable})" if unusable else "the source files have no rows",
-            remedy="check the dates and keys of the files; `ebi-spark status` lists the reasons and what to do"
-            if unusable
-            else "check the paths, or add the files that have the rows",
-        )
-    return sorted(present)
-
-
-def batches(
-    found: FileCounts, years: list[str], most: int, emptied: Mapping[str, Collection[str]] | None = None
-) -> list[Batch]:
-    """The years in order, in batches that share no file, each of at most ``most`` rows where it can be split.
-
-    Files without a row of these years go with the first batch: their quarantined rows have to be written too.
-    ``emptied``: years that lose all their rows, with the files that had them. Where a record moved, both of its
-    years change in one commit.
-
-    | file | rows by year               | → batch, with at most 1,000 rows       |
-    |------|----------------------------|----------------------------------------|
-    | a    | 2019-20: 500, 2020-21: 400 | 2019-20, 2020-21 and 2021-22: 980 rows |
-    | b    | 2021-22: 80                |                                        |
-    | c    | 2022-23: 500               | 2022-23: 500 rows                      |
-    """
-    linked = {year: year for year in years}
-
-    def root(year: str) -> str:
-        while linked[year] != year:
-            year = linked[year]
-        return year
-
-    file_years: dict[str, list[str]] = {}
-    rows: dict[str, int] = defaultdict(int)
-    for counts in found.files.values():
-        for path, count in counts.items():
-            present_years = sorted(year for year in count.years if year in linked)
-            file_years.setdefault(path, []).extend(present_years)
-            rows[path] += sum(count.years.values())
-    years_of: dict[str, set[str]] = {path: set(present_years) for path, present_years in file_years.items()}
-    for year, paths in (emptied or {}).items():
-        for path in paths:
-            years_of.setdefault(path, set()).add(year)
-            if path in file_years:
-                file_years[path].append(year)
-    for present_years in map(sorted, years_of.values()):
-        for year in present_years[1:]:
-            first, second = sorted((root(present_years[0]), root(year)))
-            linked[second] = first
-    groups: dict[str, list[str]] = defaultdict(list)
-    for year in years:
-        groups[root(year)].append(year)
-    files: dict[str, set[str]] = defaultdict(set)
-    for path, present_years in file_years.items():
-        files[root(present_years[0]) if present_years else root(years[0])].add(path)
-    found_batches: list[Batch] = []
-    for first in sorted(groups):
-        number = sum(rows[path] for path in files[first])
-        if found_batches and found_batches[-1].rows + number <= most:
-            last = found_batches[-1]
-            found_batches[-1] = Batch([*last.years, *groups[first]], last.files | files[first], last.rows + number)
-        else:
-            found_batches.append(Batch(list(groups[first]), frozenset(files[first]), number))
-    return [batch._replace(years=sorted(batch.years)) for batch in found_batches]
-
-
-def refuse_too_many_quarantined(found: FileCounts, config: RunConfig) -> None:
-    """Raise :class:`DataError` when a larger share of a source table was quarantined than the configuration allows.
-    Future appointments do not count as bad rows."""
-    for system, role in found.files:
-        files = found.counts((system, role))
-        read = sum(sum(c.rows.values()) - c.rows[OUTSIDE] for c in files.values())
-        bad = sum(c.rows[QUARANTINED] - c.reasons.get(FUTURE, 0) for c in files.values())
-        if read and bad / read > config.max_quarantine_share:
-            reasons: dict[str, int] = defaultdict(int)
-            for count in files.values():
-                for reason, number in count.reasons.items():
-                    reasons[reason] += number
-            listed = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()))
-            raise DataError(
-                f"{system} {role}: {bad:,} of {read:,} rows were quarantined ({listed}), more than the share of "
-                f"{config.max_quarantine_share:g} that the configuration allows; nothing was published",
-                remedy="look at silver/quarantine, correct the source, or raise max_quarantine_share",
-            )
-
-
-def refuse_shrunken(
-    table: str, existing: Mapping[str, int], counts: Mapping[str, int], config: RunConfig, years: Iterable[str]
-) -> None:
-    """Raise :class:`DataError` when a year would lose more than the allowed share of its rows, so that a person
-    decides. ``existing`` are the rows in the lake and ``counts`` those in the source files, by year."""
-    for year in years:
-        before, now = existing.get(year, 0), counts.get(year, 0)
-        if now < (1 - config.max_shrink_share) * before:
-            raise DataError(
-                f"{table}: {year} has {now:,} usable rows in the source files and {before:,} in the lake, fewer by "
-                f"more than the share of {config.max_shrink_share:g} that the configuration allows; nothing was replaced",
-                remedy="check that the extract is complete; if the year did shrink, run again with --accept-shrinkage",
-            )
+        count.reasons.update(dict.fromkeys(row["reasons"], row["count"]))

@@ -21,7 +21,7 @@ from ebi_spark.records.column_kinds import (
     SPELL_DAYS,
     SPELL_DETAILS,
 )
-from ebi_spark.records.row_status import reasons, with_year
+from ebi_spark.records.row_status import reasons, row_reasons, with_year
 from ebi_spark.records.sus_plus import date_attendances, with_ages
 
 FIRST_OPERATION = "hes_first_operation"
@@ -46,17 +46,10 @@ EPISODE_VALUES = (
 
 def _with_codes(rows: DataFrame) -> DataFrame:
     """``rows`` with their numbered code columns turned into normalised texts and the codes in first position."""
-    diagnoses = codes_of(F.col("diagnosis"), F.col("diagnosis_concat"))
-    operations = codes_of(F.col("operation"), F.col("operation_concat"))
-    first_diagnosis = first_code(F.col("diagnosis"), F.col("diagnosis_concat"))
-    first_operation = first_code(F.col("operation"), F.col("operation_concat"))
+    columns = {name: (F.col(name), F.col(f"{name}_concat")) for name in ("diagnosis", "operation")}
     listed = rows.withColumns(
-        {
-            "diagnosis_list": diagnoses,
-            "operation_list": operations,
-            "first_diagnosis": first_diagnosis,
-            "first_operation": first_operation,
-        }
+        {f"{name}_list": codes_of(*both) for name, both in columns.items()}
+        | {f"first_{name}": first_code(*both) for name, both in columns.items()}
     )
     return listed.withColumns(
         {"diagnosis_codes": as_text(F.col("diagnosis_list")), "procedure_codes": as_text(F.col("operation_list"))}
@@ -94,12 +87,7 @@ def classify_episodes(rows: DataFrame) -> DataFrame:
     episodes = rows.withColumns(
         {
             "spell_key": _spell_key(),
-            "own_reasons": reasons(
-                corrupt_line=corrupt,
-                no_key=F.col("record_id").isNull() & ~corrupt,
-                unfinished=(F.col("episode_status") == UNFINISHED) & ~corrupt,
-                conflicting_duplicate=F.col("conflict"),
-            ),
+            "own_reasons": row_reasons(unfinished=F.col("episode_status") == UNFINISHED),
         }
     )
     spell = Window.partitionBy("spell_key")

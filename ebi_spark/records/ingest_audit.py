@@ -1,6 +1,6 @@
 """Writes the audit of one batch to ``silver/ingest_audit``: what became of the rows of each of its files."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,11 +21,11 @@ class IngestSummary:
     """What an ingest did, for the summary that the job prints."""
 
     years: list[str] = field(default_factory=list)
-    records: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    records: Counter[str] = field(default_factory=Counter)
     rows_read: int = 0
-    reasons: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    reasons: Counter[str] = field(default_factory=Counter)
     # Records that were not written, by outcome: unchanged, older, contradicting, withdrawn since, taken out.
-    not_written: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    not_written: Counter[str] = field(default_factory=Counter)
     # Duplicates that differ in columns that no record takes.
     differing: int = 0
     changed_years: set[str] = field(default_factory=set)
@@ -38,11 +38,9 @@ class IngestSummary:
         self.differing += other.differing
         self.changed_years |= other.changed_years
         self.empty += other.empty
-        for mine, more in (
-            (self.records, other.records), (self.reasons, other.reasons), (self.not_written, other.not_written),
-        ):  # fmt: skip
-            for name, number in more.items():
-                mine[name] += number
+        self.records.update(other.records)
+        self.reasons.update(other.reasons)
+        self.not_written.update(other.not_written)
 
 
 def write_audit(
@@ -52,18 +50,14 @@ def write_audit(
     done = IngestSummary(batch.years)
     records: dict[File, RecordCount] = defaultdict(RecordCount)
     for dataset, outcome in outcomes.items():
-        compared = bool(outcome.checksums)
         done.records[dataset] = 0
         done.changed_years |= set(outcome.changed_years)
         for file, made in outcome.built.items():
             if file[1] in batch.files:
                 records[file].merge(made)
                 done.records[dataset] += made.records
-                if not compared:
-                    outcome.checksums[file].merge(made.checksum)
         for by_reason in outcome.not_written.values():
-            for why, number in by_reason.items():
-                done.not_written[why] += number
+            done.not_written.update(by_reason)
     rows = []
     for item in plan.classified:
         outcome = outcomes[item.dataset]
@@ -73,8 +67,7 @@ def write_audit(
                 rows.append(row | {"rows_aside_before": 0 if quarantine_written else row["rows_quarantined"]})
                 done.rows_read += rows[-1]["rows_read"]
                 done.differing += count.differing
-                for reason, number in rows[-1]["reasons"].items():
-                    done.reasons[reason] += number
+                done.reasons.update(rows[-1]["reasons"])
     done.empty = [
         f"{system} {Path(path).name}: {name} is empty in all {made.records:,} records"
         for (system, path), made in sorted(records.items(), key=lambda item: item[0])
@@ -96,8 +89,9 @@ def _audited(
     file = item.table.system, path
     built = records.get(file, RecordCount())
     makes_records = item.records is not None
-    not_written = outcome.not_written.get(file, {}) if makes_records or item.table.role.endswith("_withdrawn") else {}
-    contradicting = not_written.get(upsert.CONFLICT, 0)
+    has_outcomes = makes_records or item.table.role.endswith("_withdrawn")
+    not_written = outcome.not_written[file] if has_outcomes else Counter[str]()
+    contradicting = not_written[upsert.CONFLICT]
     reasons = dict(count.reasons)
     if contradicting:
         reasons[CONFLICTING] = reasons.get(CONFLICTING, 0) + contradicting
@@ -116,9 +110,9 @@ def _audited(
         "rows_differing_elsewhere": count.differing,
         "rows_outside_years": count.rows[OUTSIDE],
         "records_built": built.records if makes_records else 0,
-        "records_unchanged": not_written.get(upsert.UNCHANGED, 0),
-        "records_older": not_written.get(upsert.OLDER, 0) + not_written.get(upsert.WITHDRAWN, 0),
-        "records_withdrawn": not_written.get(upsert.TAKEN_OUT, 0),
+        "records_unchanged": not_written[upsert.UNCHANGED],
+        "records_older": not_written[upsert.OLDER] + not_written[upsert.WITHDRAWN],
+        "records_withdrawn": not_written[upsert.TAKEN_OUT],
         "rows_checksum": str(outcome.checksums[file]) if makes_records and file in outcome.checksums else None,
         "year_disagrees": count.year_disagrees,
         "reasons": reasons,

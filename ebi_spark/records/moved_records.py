@@ -5,6 +5,7 @@ emptied, so that no record counts twice. A year that the run does not replace (i
 not configured) must have none of the records that the run writes.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from functools import reduce
 
@@ -78,11 +79,11 @@ def refuse_in_two_years(
         joined = existing.select(YEAR, "source_file", "source_system", "record_id").join(
             incoming, ["source_system", "record_id"], "left"
         )
-        duplicated: dict[str, int] = {}
+        duplicated: Counter[str] = Counter()
         emptied: dict[str, set[str]] = {}
         for row in joined.groupBy(YEAR, "source_file").agg(F.count("_met").alias("keys")).collect():
             if row["keys"]:
-                duplicated[row[YEAR]] = duplicated.get(row[YEAR], 0) + row["keys"]
+                duplicated[row[YEAR]] += row["keys"]
             now = [
                 count
                 for item in items

@@ -7,8 +7,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-
-from pyspark.sql import DataFrame
+from functools import partial
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import EbiError
@@ -16,24 +15,16 @@ from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.affected_files import AffectedFiles, find_affected_files
 from ebi_spark.records.classify_rows import classify_rows
-from ebi_spark.records.duplicates import RepeatedKeys, scan_for_repeated_keys, write_repeated_rows
+from ebi_spark.records.duplicates import scan_for_repeated_keys, write_repeated_rows
 from ebi_spark.records.existing_records import ExistingRecords, existing_records
-from ebi_spark.records.file_counts import (
-    Batch,
-    ClassifiedTable,
-    FileCounts,
-    batches,
-    count_files,
-    refuse_shrunken,
-    years_named,
-    years_to_replace,
-)
+from ebi_spark.records.file_counts import Batch, ClassifiedTable, FileCounts, count_files
 from ebi_spark.records.mapped_columns import refuse_mapped_nonsense
 from ebi_spark.records.moved_records import emptied_years, refuse_in_two_years
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, unusable_rows
 from ebi_spark.records.row_status import VALID
 from ebi_spark.records.upsert import refuse_bare_keys
-from ebi_spark.sources.reader import SourceTable, TableId
+from ebi_spark.records.years_to_replace import batches, refuse_shrunken, years_named, years_to_replace
+from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.silver import RECORD_TABLES
 
@@ -87,62 +78,63 @@ def plan_ingest(
     :func:`ebi_spark.records.file_counts.count_files`. Raises when a year asked for is in no file, or would lose more rows than the
     configuration allows.
     """
+    plan = partial(_plan_files, lake, area, tables, config, progress, checks)
     if previous is not None:
         lake.prepare()
         progress("finding the source files affected by the changes")
         affected = find_affected_files(lake, tables, config, previous)
-        made = affected and _plan_affected(lake, area, tables, config, progress, affected, checks)
+        made = affected and plan(affected)
         if made:
             return made
-    refuse_mapped_nonsense(tables)
-    progress("reading the keys of the source files")
-    repeated_keys = scan_for_repeated_keys(tables)
-    if config.years:
-        named = years_named(tables, config)
-        years_to_replace(named, config, _emptied_years_asked_for(lake, config, named))
-    lake.prepare()
-    if config.mode == "upsert" and any(table.system == "hes" for table in tables):
-        refuse_bare_keys(lake, RECORD_TABLES["op"])
-    classified, found = _classify_and_count(lake, area, tables, repeated_keys, config, progress, checks)
-    made = _make_plan(lake, classified, found, config)
-    write_repeated_rows(lake, _repeated_rows(classified, repeated_keys))
+    made = plan(AffectedFiles(tables))
+    assert made is not None  # there are no other files
     return made
 
 
-def _plan_affected(
+def _plan_files(
     lake: Lake,
     area: StagingArea,
     tables: list[SourceTable],
     config: RunConfig,
     progress: Callable[[str], None],
-    affected: AffectedFiles,
     checks: Mapping[str, Collection[str]],
+    files: AffectedFiles,
 ) -> Plan | None:
-    """The plan for the affected files alone; None where they turn out to have rows of years that other files have too."""
-    named = years_named(affected.tables, config)
-    if not affected.covers(named):
+    """The plan for these files of the ``tables``; None where they turn out to have rows of years that other files have too, or
+    nothing to write."""
+    named = years_named(files.tables, config) if config.years or files.other_years else set()
+    if not files.covers(named):
         return None
-    refuse_mapped_nonsense(affected.tables)
-    if config.years:
-        present = named | affected.unchanged_years
-        years_to_replace(present, config, _emptied_years_asked_for(lake, config, present))
-    all_files, affected_files = (sum(len(table.state) for table in those) for those in (tables, affected.tables))
+    refuse_mapped_nonsense(files.tables)
+    all_files, to_read = (sum(len(table.state) for table in those) for those in (tables, files.tables))
     progress(
-        f"reading the keys of {affected_files:,} of {all_files:,} source files: the others share no year and no key "
-        "with the changed files"
+        "reading the keys of the source files"
+        if files.tables is tables
+        else f"reading the keys of {to_read:,} of {all_files:,} source files: the others share no year and no key with the "
+        "changed files"
     )
-    repeated_keys = scan_for_repeated_keys(affected.tables)
-    classified, found = _classify_and_count(lake, area, affected.tables, repeated_keys, config, progress, checks)
-    found = replace(found, unchanged=affected.counts)
-    if not affected.covers(
-        year for files in found.files.values() for count in files.values() for year in count.years if year
+    repeated_keys = scan_for_repeated_keys(files.tables)
+    if config.years:
+        present = named | files.unchanged_years
+        emptied = emptied_years(lake, config, present, config.years) if config.mode == "refresh" else {}
+        years_to_replace(present, config, emptied)
+    if files.tables is tables:
+        lake.prepare()
+    if config.mode == "upsert" and any(table.system == "hes" for table in tables):
+        refuse_bare_keys(lake)
+    progress("reading the rows of the source files")
+    area.remove()
+    classified = classify_rows(lake, area, files.tables, repeated_keys, config)
+    found = replace(count_files(classified, checks), unchanged=files.counts)
+    if not files.covers(
+        year for counts in found.files.values() for count in counts.values() for year in count.years if year
     ):
         return None
-    made = _make_plan(lake, classified, found, config, affected.unchanged_years, affected.other_years)
+    made = _make_plan(lake, classified, found, config, files)
     if not made.batches:
         return None
-    not_read = {path for files in affected.counts.values() for path in files}
-    write_repeated_rows(lake, _repeated_rows(classified, repeated_keys), not_read)
+    repeated = [item.staged.repeated_rows(*item.table_id) for item in classified if repeated_keys[item.table_id]]
+    write_repeated_rows(lake, repeated, {path for counts in files.counts.values() for path in counts})
     return made
 
 
@@ -151,13 +143,11 @@ def _make_plan(
     classified: list[ClassifiedTable],
     found: FileCounts,
     config: RunConfig,
-    unchanged_years: frozenset[str] = frozenset(),
-    other_years: frozenset[str] = frozenset(),
+    read: AffectedFiles,
 ) -> Plan:
-    """The plan that follows from the row counts. Years in ``unchanged_years`` are in no batch. ``other_years``: years
-    of other files, which did not have to be read."""
+    """The plan that follows from the row counts of the files that were ``read``."""
     with _unusable_rows_noted(found) as unusable:
-        present = {*unchanged_years, *(year for counts in found.years.values() for year in counts)}
+        present = {*read.unchanged_years, *(year for counts in found.years.values() for year in counts)}
         refresh = config.mode == "refresh"
         emptied = emptied_years(lake, config, present, config.years) if refresh else {}
         if not present and config.mode == "upsert" and _withdrawn_rows(found):
@@ -166,7 +156,7 @@ def _make_plan(
                 year for dataset in {c.dataset for c in classified} for year in lake.years(RECORD_TABLES[dataset])
             }
         years = years_to_replace(present, config, emptied, unusable)
-        years_to_write = sorted({year for year in years if year not in unchanged_years} | emptied.keys())
+        years_to_write = sorted((set(years) - read.unchanged_years) | emptied.keys())
         if refresh:
             usable = {
                 year
@@ -175,10 +165,10 @@ def _make_plan(
                 for year, reasons in count.outcome_checksums
                 if year and not reasons
             }
-            in_files = {*unchanged_years, *other_years, *usable}
+            in_files = read.unchanged_years | read.other_years | usable
             refuse_in_two_years(lake, classified, found, config, {*years, *emptied}, in_files)
         datasets = sorted({item.dataset for item in classified})
-        existing = existing_records(lake, {dataset: RECORD_TABLES[dataset] for dataset in datasets}, years_to_write)
+        existing = existing_records(lake, datasets, years_to_write)
         if refresh and not config.accept_shrunken:
             for dataset in datasets:
                 counts = found.years.get(dataset, {})
@@ -193,11 +183,6 @@ def _withdrawn_rows(found: FileCounts) -> int:
     """The number of usable rows of the lists of withdrawn keys."""
     lists = [counts for (_, role), counts in found.files.items() if role.endswith("_withdrawn")]
     return sum(count.rows[VALID] for counts in lists for count in counts.values())
-
-
-def _emptied_years_asked_for(lake: Lake, config: RunConfig, present: Collection[str]) -> dict[str, frozenset[str]]:
-    """The years that were asked for and that no file has any more, though the lake has them from a source file."""
-    return emptied_years(lake, config, present, config.years or ()) if config.mode == "refresh" else {}
 
 
 @contextmanager
@@ -220,28 +205,6 @@ def years_that_meet_checks(lake: Lake, plan: Plan, batch: Batch, dataset: str) -
     an upsert, or in a catalogue, where another run may commit at the same time."""
     if plan.mode == "upsert" or lake.location.catalog:
         return []
-    makers = plan.makers(dataset)
-    return [
-        year for year in batch.years if all(plan.file_counts.meet_checks(item.table_id, batch, year) for item in makers)
-    ]
-
-
-def _classify_and_count(
-    lake: Lake,
-    area: StagingArea,
-    tables: list[SourceTable],
-    repeated_keys: dict[TableId, RepeatedKeys],
-    config: RunConfig,
-    progress: Callable[[str], None],
-    checks: Mapping[str, Collection[str]],
-) -> tuple[list[ClassifiedTable], FileCounts]:
-    """Stage every source table, and count its rows by their status."""
-    progress("reading the rows of the source files")
-    area.remove()
-    classified = classify_rows(lake, area, tables, repeated_keys, config)
-    return classified, count_files(classified, checks)
-
-
-def _repeated_rows(classified: list[ClassifiedTable], repeated_keys: Mapping[TableId, RepeatedKeys]) -> list[DataFrame]:
-    """The rows of repeated keys, a frame for each table that has any."""
-    return [item.staged.repeated_rows(*item.table_id) for item in classified if repeated_keys[item.table_id]]
+    files = [plan.file_counts.files[item.table_id] for item in plan.makers(dataset)]
+    counts = [count for by_path in files for path, count in by_path.items() if path in batch.files]
+    return [year for year in batch.years if not any(count.violations[year] for count in counts)]

@@ -6,7 +6,6 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import upsert
 from ebi_spark.records.checksums import Checksum
@@ -19,15 +18,11 @@ from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
 from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR
 
-# The tables whose rows are records, or for HES spells parts of a record.
-RECORD_ROLES = ("apcs", "opa", "apc", "op")
-
 
 def write_quarantine(
     lake: Lake,
     plan: Plan,
     batch: Batch,
-    config: RunConfig,
     outcomes: dict[str, Outcome],
 ) -> bool:
     """Replace the quarantined rows of the batch's years and files, and those without a year. Returns whether anything
@@ -45,13 +40,13 @@ def write_quarantine(
             parts.append(_quarantined(item, rows, years, lake.run_id))
     for item in plan.classified:
         contradicting = outcomes[item.dataset].contradicting if item.dataset in outcomes else None
-        if item.table.role in RECORD_ROLES and contradicting is not None:
+        if item.records is not None and contradicting is not None:
             keys = contradicting.where(F.col("source_system") == item.table.system).select("record_id")
             rows = item.having(VALID).join(keys, ["record_id"], "left_semi")
             rows = rows.withColumn("reasons", F.array(F.lit(CONFLICTING)))
             parts.append(_quarantined(item, rows, batch.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
-    if config.mode == "upsert":
+    if plan.mode == "upsert":
         if any(plan.file_counts.quarantined(item.table_id, batch.files) for item in plan.classified):
             frame = _without_superseded(lake, plan, frame)
         return _replace_by_file(lake, plan.classified, batch, frame)
@@ -82,7 +77,8 @@ def _without_superseded(lake: Lake, plan: Plan, frame: DataFrame) -> DataFrame:
         for table in RECORD_TABLES.values()
     ]
     met = frame.join(reduce(DataFrame.unionByName, records), key, "left")
-    superseded = F.coalesce(_is_superseded() & F.col("role").isin(*RECORD_ROLES), F.lit(False))
+    of_records = F.col("role").isin(*(item.table.role for item in plan.classified if item.records is not None))
+    superseded = F.coalesce(_is_superseded() & of_records, F.lit(False))
     marked = met.withColumn("_superseded", superseded)
     named = ("source_system", "role", "source_file", "reasons")
     for row in marked.where("_superseded").groupBy(*named).count().collect():

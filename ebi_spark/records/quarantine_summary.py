@@ -4,7 +4,7 @@ Only counts and column names. The values are in ``silver/quarantine``, for those
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import groupby
 from typing import Any
 
@@ -65,7 +65,7 @@ def quarantine_summary(lake: LocalLake) -> list[dict[str, Any]]:
     | opa  | b.csv       | [no_key, no_usable_date] | 1    | apcs   | undischarged   | 2    | 1     |
     | apcs | c.csv       | [undischarged]           | 2    | opa    | no_usable_date | 1    | 1     |
     """
-    rows: dict[tuple[str, str], int] = defaultdict(int)
+    rows: Counter[tuple[str, str]] = Counter()
     files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for group in lake.grouped(QUARANTINE, ["role", "source_file", "reasons"]):
         for reason in group["reasons"] or ():
@@ -91,16 +91,13 @@ def _with_remedy(item: dict[str, Any], differing: list[str]) -> dict[str, Any]:
 def unusable_rows(found: FileCounts) -> list[dict[str, Any]]:
     """The unusable rows of source files that were counted and not written: one dict for each source table and reason,
     most rows first, with ``role``, ``reason``, ``rows`` and ``files``."""
-    rows: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    rows, files = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for table_id in found.files:
         for count in found.counts(table_id).values():
-            for reason, number in count.reasons.items():
-                counted = rows[table_id[1], reason]
-                counted[0], counted[1] = counted[0] + number, counted[1] + 1
-    ordered = sorted(rows.items(), key=lambda item: (-item[1][0], item[0]))
-    return [
-        {"role": role, "reason": reason, "rows": number, "files": files} for (role, reason), (number, files) in ordered
-    ]
+            rows.update({(table_id[1], reason): number for reason, number in count.reasons.items()})
+            files.update((table_id[1], reason) for reason in count.reasons)
+    ordered = sorted(rows.items(), key=lambda item: (-item[1], item[0]))
+    return [{"role": key[0], "reason": key[1], "rows": number, "files": files[key]} for key, number in ordered]
 
 
 def refused_rows(details: str) -> list[dict[str, Any]]:
@@ -142,7 +139,7 @@ def _differing_by_spark(lake: Lake) -> dict[tuple[str, str], int]:
 def _differing_without_spark(lake: LocalLake, roles: list[str]) -> dict[tuple[str, str], int]:
     """As :func:`_differing_by_spark`, for the first rows of each role by key. Values are compared and dropped; only names
     of columns leave this function."""
-    counted: dict[tuple[str, str], int] = defaultdict(int)
+    counted: Counter[tuple[str, str]] = Counter()
     for role in roles:
         where = f" WHERE role = {literal(role)} AND array_has(reasons, '{CONFLICTING}') AND record_id IS NOT NULL"
         order = f" ORDER BY source_system, record_id LIMIT {MOST_COMPARED_WITHOUT_SPARK}"
@@ -153,9 +150,8 @@ def _differing_without_spark(lake: LocalLake, roles: list[str]) -> dict[tuple[st
             for row in same:
                 for column, value in _parsed(row["raw"]).items():
                     values[column].add(json.dumps(value))
-            for column, different in values.items():
-                counted[role, column] += len(different) > 1
-    return {place: keys for place, keys in counted.items() if keys}
+            counted.update((role, column) for column, different in values.items() if len(different) > 1)
+    return counted
 
 
 def _parsed(raw: str | None) -> dict[str, Any]:

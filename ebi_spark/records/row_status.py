@@ -38,6 +38,18 @@ def reasons(**conditions: Column) -> Column:
     return list_of((condition, F.lit(name)) for name, condition in conditions.items())
 
 
+def row_reasons(**own: Column) -> Column:
+    """``array<string>`` of the reasons why a row cannot be used: those of every source table, and the table's ``own``, by name,
+    which no corrupt line has."""
+    whole = F.col("corrupt").isNull()
+    return reasons(
+        corrupt_line=~whole,
+        no_key=F.col("record_id").isNull() & whole,
+        **{name: condition & whole for name, condition in own.items()},
+        conflicting_duplicate=F.col("conflict"),
+    )
+
+
 def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | None) -> DataFrame:
     """``rows`` with the financial year of each row.
 
@@ -112,17 +124,10 @@ def complete_others(cleaned: DataFrame, owners: DataFrame, key: Column, year: Co
     | 1   | 1, of 2021          | 2021-22          | []         |
     | 2   | none                | NULL             | [no_spell] |
     """
-    corrupt = F.col("corrupt").isNotNull()
     # A hash join, so that neither side has to be sorted.
     joined = cleaned.join(owners.hint("shuffle_hash"), key == F.col("_owner"), "left")
-    why = {
-        "corrupt_line": corrupt,
-        "no_key": F.col("record_id").isNull() & ~corrupt,
-        missing: F.col("record_id").isNotNull() & F.col("_owner").isNull() & ~corrupt,
-        CONFLICTING: F.col("conflict"),
-    }
     classified = {
-        "reasons": reasons(**why),
+        "reasons": row_reasons(**{missing: F.col("record_id").isNotNull() & F.col("_owner").isNull()}),
         "financial_year": year,
         "year_disagrees": F.lit(False),
         "due_from": F.lit(None).cast("date"),

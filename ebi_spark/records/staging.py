@@ -78,14 +78,6 @@ NEVER_EMPTY = (
 )  # fmt: skip
 
 
-def _as_records(rows: DataFrame, table: Table, system: str, dataset: str, run_id: str) -> DataFrame:
-    """``rows`` with all their columns, and with the columns of silver that no source has."""
-    frame = rows.withColumns({"source_system": F.lit(system), "dataset": F.lit(dataset), "run_id": F.lit(run_id)})
-    if dataset == "apc":
-        frame = frame.withColumn("dominant_procedure_4", F.substring("dominant_procedure", 1, 4))
-    return frame.withColumn("content", content(table))
-
-
 def sorted_for_writing(spark: SparkSession, records: DataFrame, dataset: str, partitions: int) -> DataFrame:
     """Records in the order in which a task writes them into this number of partitions."""
     at_once = partitions <= int(setting(spark, FILES_AT_ONCE) or 0)
@@ -169,7 +161,7 @@ class StagedRecords:
         partitions = len(years) + 2 if years else FEW_FILES + 1
         whole, extract = (F.when(F.col("repeated"), F.col(name)) for name in ("content", "extract_date"))
         noted = rows.select("*", *self._noted(raw_json(), whole, extract)).drop(*_RAW)
-        records = _as_records(complete(noted), self.table, self._system, self._dataset, self._run_id)
+        records = self._as_records(complete(noted))
 
         def stored(name: str, kind: str) -> Column:
             value = F.col(name).cast(kind)
@@ -186,7 +178,7 @@ class StagedRecords:
 
     def stage_spells(self, spells: DataFrame) -> None:
         """Stage spells that were built from valid episodes."""
-        records = _as_records(spells, self.table, self._system, self._dataset, self._run_id)
+        records = self._as_records(spells)
         columns = [F.col(name).cast(kind).alias(name) for name, kind in self._columns()]
         nothing = [F.lit(None).cast(kind).alias(f"_{name}") for name, kind in _COUNTED.items()]
         frame = records.select(*columns, *nothing, YEAR)
@@ -256,6 +248,13 @@ class StagedRecords:
         conflict, whole = F.array_contains(_restored()["reasons"], CONFLICTING), F.col("_whole")
         restored = {name: column for name, column in _restored().items() if name in REPEATED_ROW.names()}
         return _repeated_rows(rows.withColumns({**restored, "conflict": conflict, "content": whole}), system, role)
+
+    def _as_records(self, rows: DataFrame) -> DataFrame:
+        """``rows`` with all their columns, and with the columns of silver that no source has."""
+        added = {"source_system": F.lit(self._system), "dataset": F.lit(self._dataset), "run_id": F.lit(self._run_id)}
+        if self._dataset == "apc":
+            added["dominant_procedure_4"] = F.substring("dominant_procedure", 1, 4)
+        return rows.withColumns(added).withColumn("content", content(self.table))
 
     def _stored(self) -> DataFrame:
         columns = [*self._columns(), *((f"_{name}", kind) for name, kind in _COUNTED.items()), (YEAR, "string")]

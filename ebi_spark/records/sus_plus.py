@@ -15,7 +15,7 @@ from ebi_spark.records.column_kinds import (
     SPELL_DETAILS,
     SPELL_KINDS,
 )
-from ebi_spark.records.row_status import VALID, complete_others, reasons, with_year
+from ebi_spark.records.row_status import VALID, complete_others, row_reasons, with_year
 
 
 def with_ages(rows: DataFrame) -> DataFrame:
@@ -38,16 +38,12 @@ def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None =
     cleaned = with_ages(clean(rows, kinds, unread=["discharge_date"]))
     cleaned = tidied(cleaned, (*ALTERNATIVES, *SPELL_DETAILS), SPELL_DAYS)
     with_years = with_year(cleaned, "discharge_date", window, bare_year)
-    corrupt = F.col("corrupt").isNotNull()
-    undated = F.col("discharge_date").isNull() & ~corrupt
+    undated = F.col("discharge_date").isNull()
     return with_years.withColumns(
         {
-            "reasons": reasons(
-                corrupt_line=corrupt,
-                no_key=F.col("record_id").isNull() & ~corrupt,
+            "reasons": row_reasons(
                 no_usable_date=undated & F.col("unread_discharge_date"),
                 undischarged=undated & ~F.col("unread_discharge_date"),
-                conflicting_duplicate=F.col("conflict"),
             ),
             "activity_date": F.col("discharge_date"),
             "financial_year": F.coalesce("dated_year", "stated_year"),
@@ -114,19 +110,11 @@ def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | No
     | NULL             | NULL        | NULL             | [no_usable_date]     |
     """
     with_years = with_year(cleaned, "appointment_date", window, bare_year)
-    corrupt = F.col("corrupt").isNotNull()
     year = F.coalesce("dated_year", "stated_year")
-    undated = year.isNull() & ~corrupt
     to_come = F.col("in_future")
     return with_years.withColumns(
         {
-            "reasons": reasons(
-                corrupt_line=corrupt,
-                no_key=F.col("record_id").isNull() & ~corrupt,
-                no_usable_date=undated & ~to_come,
-                future_appointment=undated & to_come,
-                conflicting_duplicate=F.col("conflict"),
-            ),
+            "reasons": row_reasons(no_usable_date=year.isNull() & ~to_come, future_appointment=year.isNull() & to_come),
             "activity_date": F.col("appointment_date"),
             "financial_year": year,
         }
@@ -136,14 +124,9 @@ def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | No
 def classify_withdrawn(rows: DataFrame) -> DataFrame:
     """Cleaned rows of a list of withdrawn keys, with their status columns. The list does not say in which year the records
     are."""
-    corrupt = F.col("corrupt").isNotNull()
     return rows.withColumns(
         {
-            "reasons": reasons(
-                corrupt_line=corrupt,
-                no_key=F.col("record_id").isNull() & ~corrupt,
-                no_usable_date=F.col("extract_date").isNull() & ~corrupt,
-            ),
+            "reasons": row_reasons(no_usable_date=F.col("extract_date").isNull()),
             "financial_year": F.lit(None).cast("string"),
             "year_disagrees": F.lit(False),
             "due_from": F.lit(None).cast("date"),

@@ -18,8 +18,8 @@ from pyspark.sql import functions as F
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import HES_KEYS_UNIQUE_FROM, label
 from ebi_spark.lake.storage import Lake
-from ebi_spark.tables.silver import WITHDRAWN_RECORD
-from ebi_spark.tables.table import YEAR, Table
+from ebi_spark.tables.silver import OP_ATTENDANCE, RECORD_TABLES, WITHDRAWN_RECORD
+from ebi_spark.tables.table import YEAR
 
 # The outcomes of a record that a submission brings, and of one that a list withdraws.
 NEW, NEWER, UNCHANGED, OLDER, CONFLICT = "new", "newer", "unchanged", "older", "contradicting"
@@ -36,21 +36,26 @@ def extract(column: str) -> Column:
     return F.coalesce(F.col(column), F.lit("0001-01-01").cast("date"))
 
 
-def refuse_bare_keys(lake: Lake, table: Table) -> None:
-    """Raise :class:`InputError` where the lake has HES records of years before 2012-13 under keys without their year,
+def refuse_bare_keys(lake: Lake) -> None:
+    """Raise :class:`InputError` where the lake has HES appointments of years before 2012-13 under keys without their year,
     as earlier versions wrote them. The same records would be added a second time under keys with the year."""
-    if lake.version(table) == 0:
+    if lake.version(OP_ATTENDANCE) == 0:
         return
     first = label(HES_KEYS_UNIQUE_FROM)
     bare = (F.col("source_system") == "hes") & ~F.col("record_id").like("____-__/%")
-    rows = lake.read(table).where((F.col(YEAR) < first) & bare).groupBy(YEAR).count().collect()
+    rows = lake.read(OP_ATTENDANCE).where((F.col(YEAR) < first) & bare).groupBy(YEAR).count().collect()
     if rows:
         years = ", ".join(sorted(row[YEAR] for row in rows))
         raise InputError(
-            f"{table.full_name}: {sum(row['count'] for row in rows):,} HES records of {years} have keys without their year, and "
+            f"{OP_ATTENDANCE.full_name}: {sum(row['count'] for row in rows):,} HES records of {years} have keys without their year, and "
             "such keys repeat from year to year; nothing was written",
             remedy="run once with `mode: refresh` and the files of these years, then upsert again",
         )
+
+
+def _same_key(prefix: str) -> list[Column]:
+    """Whether a row has the key of the joined row, whose columns have the ``prefix``."""
+    return [F.col(name) == F.col(f"{prefix}{name}") for name in KEY]
 
 
 def _withdrawn(lake: Lake, dataset: str) -> DataFrame:
@@ -61,9 +66,7 @@ def _withdrawn(lake: Lake, dataset: str) -> DataFrame:
     )
 
 
-def compared_with_lake(
-    incoming: DataFrame, lake: Lake, table: Table, dataset: str, orphans: Sequence[str]
-) -> DataFrame:
+def compared_with_lake(incoming: DataFrame, lake: Lake, dataset: str, orphans: Sequence[str]) -> DataFrame:
     """The records of a submission, one row each, compared with what the lake has: ``_outcome``, and the year in which the lake has
     their key (``_existing_year``; NULL if it has none). Records that the runs ``orphans`` wrote are written again even if they
     are the same, because these runs stopped before they wrote their audit.
@@ -75,16 +78,15 @@ def compared_with_lake(
     | C         | 2022-02-10   | same extract and content                             | unchanged     |
     | D         | 2022-02-10   | other content, from another file of the same extract | contradicting |
     """
-    existing = lake.read(table).select(
+    existing = lake.read(RECORD_TABLES[dataset]).select(
         *[
             F.col(name).alias(f"_existing_{name}")
             for name in (*KEY, "extract_date", "content", "source_file", "run_id")
         ],
         F.col(YEAR).alias(EXISTING_YEAR),
     )
-    joined = incoming.join(existing, [F.col(name) == F.col(f"_existing_{name}") for name in KEY], "left")
-    withdrawn = _withdrawn(lake, dataset)
-    joined = joined.join(withdrawn, [F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], "left")
+    joined = incoming.join(existing, _same_key("_existing_"), "left")
+    joined = joined.join(_withdrawn(lake, dataset), _same_key("_withdrawn_"), "left")
     incoming_day, existing_day = extract("extract_date"), extract("_existing_extract_date")
     same_day = incoming_day == existing_day
     same = F.col("content").eqNullSafe(F.col("_existing_content"))
@@ -102,7 +104,7 @@ def compared_with_lake(
     return joined.select(*incoming.columns, outcome.alias(OUTCOME), EXISTING_YEAR)
 
 
-def withdrawn_now(lake: Lake, table: Table, dataset: str) -> DataFrame:
+def withdrawn_now(lake: Lake, dataset: str) -> DataFrame:
     """(system, key, year, ``file``) of each record that the lake has and a list has withdrawn; ``file`` is that list.
 
     | record_id | extract_date in the lake | extract_date of the list | → record_id | file    |
@@ -111,16 +113,18 @@ def withdrawn_now(lake: Lake, table: Table, dataset: str) -> DataFrame:
     | B         | 2022-03-10               | 2022-02-10               | no row      |         |
     | C         | NULL                     | 2022-02-10               | C           | out.csv |
     """
-    withdrawn = _withdrawn(lake, dataset)
-    on = [*[F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], _is_withdrawn()]
-    return lake.read(table).join(withdrawn, on).select(*KEY, YEAR, F.col("_withdrawn_source_file").alias("file"))
+    on = [*_same_key("_withdrawn_"), _is_withdrawn()]
+    existing = lake.read(RECORD_TABLES[dataset])
+    return existing.join(_withdrawn(lake, dataset), on).select(
+        *KEY, YEAR, F.col("_withdrawn_source_file").alias("file")
+    )
 
 
 def _is_withdrawn() -> Column:
     return extract("_withdrawn_extract_date") >= extract("extract_date")
 
 
-def merged(compared: DataFrame, lake: Lake, table: Table, dataset: str, years: list[str]) -> DataFrame:
+def merged(compared: DataFrame, lake: Lake, dataset: str, years: list[str]) -> DataFrame:
     """All records of ``years`` as they should be: what the lake has, less what is replaced or withdrawn, plus what the
     submission writes (``compared``, from :func:`compared_with_lake`). ``years`` include those of both sides, so
     that a record that moves to another year leaves the old one.
@@ -133,17 +137,16 @@ def merged(compared: DataFrame, lake: Lake, table: Table, dataset: str, years: l
     """
     written = compared.where(F.col(OUTCOME).isin(*WRITTEN)).drop(OUTCOME, EXISTING_YEAR)
     keys = written.select(*[F.col(name).alias(f"_written_{name}") for name in KEY])
-    withdrawn = _withdrawn(lake, dataset)
     kept = (
-        lake.read(table)
+        lake.read(RECORD_TABLES[dataset])
         .where(F.col(YEAR).isin(*years))
-        .join(keys, [F.col(name) == F.col(f"_written_{name}") for name in KEY], "left_anti")
-        .join(withdrawn, [*[F.col(name) == F.col(f"_withdrawn_{name}") for name in KEY], _is_withdrawn()], "left_anti")
+        .join(keys, _same_key("_written_"), "left_anti")
+        .join(_withdrawn(lake, dataset), [*_same_key("_withdrawn_"), _is_withdrawn()], "left_anti")
     )
     return kept.select(*written.columns).unionByName(written)
 
 
-def note_withdrawn(lake: Lake, listed: DataFrame, stage: str) -> None:
+def note_withdrawn(lake: Lake, listed: DataFrame) -> None:
     """Add the keys of withdrawal lists to ``silver/withdrawn_record``.
 
     ``listed`` has ``source_system``, ``dataset``, ``record_id``, ``extract_date`` and ``source_file``. Where a key
@@ -172,4 +175,4 @@ def note_withdrawn(lake: Lake, listed: DataFrame, stage: str) -> None:
     first = joined.groupBy(*key, "extract_date").agg(
         F.min("source_file").alias("source_file"), F.min_by("run_id", "source_file").alias("run_id")
     )
-    lake.replace(WITHDRAWN_RECORD, first, {}, stage=stage)
+    lake.replace(WITHDRAWN_RECORD, first, {}, stage="ingest")

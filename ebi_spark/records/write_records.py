@@ -1,7 +1,7 @@
 """Writes the records of one batch to silver: replaces the batch's years, or inserts and updates records by key in
 upsert mode."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -30,7 +30,7 @@ class Outcome:
     """
 
     changed_years: list[str]
-    not_written: dict[File, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
+    not_written: dict[File, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     checksums: dict[File, Checksum] = field(default_factory=lambda: defaultdict(Checksum))
     contradicting: DataFrame | None = None
     built: dict[File, RecordCount] = field(default_factory=lambda: defaultdict(RecordCount))
@@ -45,9 +45,9 @@ def replace_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outco
         for path, count in plan.file_counts.records(item.table_id, batch).items()
     }
     existing = plan.existing.files(dataset, batch.years)
-    checksums = {file: count.checksum for file, count in built.items()}
+    checksums = defaultdict(Checksum, {file: count.checksum for file, count in built.items()})
     if existing is not None and checksums == {file: records.checksum for file, records in existing.items()}:
-        unchanged = Outcome([], checksums=defaultdict(Checksum, checksums))
+        unchanged = Outcome([], checksums=checksums)
         for file, records in existing.items():
             unchanged.not_written[file][upsert.UNCHANGED] = records.records
         return unchanged
@@ -57,16 +57,15 @@ def replace_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outco
         lake.adopt(RECORD_TABLES[dataset], folders, batch.years, rows, stage="ingest")
     else:
         _write_sorted(lake, _incoming(makers, batch.years), dataset, batch.years)
-    return Outcome(batch.years, built=built)
+    return Outcome(batch.years, checksums=checksums, built=built)
 
 
 def upsert_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcome:
     """Write the records that are new or newer, and remove those withdrawn, in one commit. Without any, nothing is
     written."""
-    table = RECORD_TABLES[dataset]
     incoming = _incoming(plan.makers(dataset), batch.years)
-    orphans = unaudited_runs(lake, table)
-    compared = upsert.compared_with_lake(incoming, lake, table, dataset, orphans)
+    orphans = unaudited_runs(lake, RECORD_TABLES[dataset])
+    compared = upsert.compared_with_lake(incoming, lake, dataset, orphans)
     outcome = Outcome([])
     changed_years: set[str] = set()
     grouped = compared.groupBy("source_system", "source_file", YEAR, upsert.OUTCOME, upsert.EXISTING_YEAR, "cleaned")
@@ -80,7 +79,7 @@ def upsert_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcom
             outcome.not_written[file][row[upsert.OUTCOME]] += row["count"]
     # A record that is replaced by a later extract in the same batch is not taken out.
     written = compared.where(F.col(upsert.OUTCOME).isin(*upsert.WRITTEN)).select(*upsert.KEY)
-    withdrawn = upsert.withdrawn_now(lake, table, dataset).join(written, list(upsert.KEY), "left_anti")
+    withdrawn = upsert.withdrawn_now(lake, dataset).join(written, list(upsert.KEY), "left_anti")
     for row in withdrawn.groupBy(YEAR, "source_system", "file").count().collect():
         outcome.not_written[row["source_system"], row["file"]][upsert.TAKEN_OUT] += row["count"]
         changed_years.add(row[YEAR])
@@ -89,7 +88,7 @@ def upsert_records(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> Outcom
     outcome.changed_years = sorted(changed_years)
     if changed_years:
         _write_sorted(
-            lake, upsert.merged(compared, lake, table, dataset, outcome.changed_years), dataset, outcome.changed_years
+            lake, upsert.merged(compared, lake, dataset, outcome.changed_years), dataset, outcome.changed_years
         )
     return outcome
 
@@ -108,7 +107,7 @@ def note_withdrawn(lake: Lake, plan: Plan, batch: Batch) -> None:
             )
             for item in lists
         ]  # fmt: skip
-        upsert.note_withdrawn(lake, reduce(DataFrame.unionByName, parts), stage="ingest")
+        upsert.note_withdrawn(lake, reduce(DataFrame.unionByName, parts))
 
 
 def _incoming(makers: list[ClassifiedTable], years: list[str]) -> DataFrame:

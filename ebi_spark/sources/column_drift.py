@@ -56,7 +56,7 @@ def column_warnings(tables: list[SourceTable], before: Mapping[tuple[str, str], 
     """Warnings about columns, a line each. ``before``: the columns at the last ingest, by (system, role)."""
     lines = []
     for table in tables:
-        layout, last = layouts()[table.role], before.get((table.system, table.role))
+        layout, last = layouts()[table.role], before.get(table.table_id)
         name = f"{table.system} {table.role}"
         for group in table.groups:
             where = name if len(table.groups) == 1 else f"{name}, {_files(group)}"

@@ -33,7 +33,7 @@ def listed(families: Sequence[Sequence[Sequence[Column]]], *, or_else: bool) -> 
     | V371        | Z665        | V37       | [V371, Z665] |
     |             |             | V37       | [V37]        |
     """
-    lists = [[_first_with_code(place) for place in family] for family in families]
+    lists = [[first_with_code(place) for place in family] for family in families]
     if not lists:
         return F.lit(None).cast("array<string>")
     if len(lists) == 1 and not or_else:
@@ -48,12 +48,8 @@ def _any_has_code(places: Sequence[Column]) -> Column:
     return has_code(first) | has_code(F.concat_ws(",", *others)) if others else has_code(first)
 
 
-def concatenation(texts: Sequence[Column]) -> Column:
-    """The first of the concatenated columns in which a row has a code."""
-    return _first_with_code(texts)
-
-
-def _first_with_code(texts: Sequence[Column]) -> Column:
+def first_with_code(texts: Sequence[Column]) -> Column:
+    """The first of some columns in which a row has a code."""
     if not texts:
         return F.lit(None).cast("string")
     return reduce(lambda later, text: F.when(has_code(text), text).otherwise(later), reversed(texts))

@@ -107,20 +107,25 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 def source_bytes(config: RunConfig, find: FindFiles | None = None) -> int | None:
     """Roughly how large the sources are as text, in bytes. None if not all of them are local files."""
+    tables = [table for source in config.sources for table in source.tables.values()]
+    if any(table.catalogue_tables or any(map(is_remote, table.paths)) for table in tables):
+        return None
     size = 0
-    for source in config.sources:
-        for role, table in source.tables.items():
-            if table.catalogue_tables or any(is_remote(path) for path in table.paths):
-                return None
-            try:
-                found = (find or find_files)(table, f"sources.{source.name}.{role}")
-            except InputError:
-                continue  # the error is raised again when the table is read
-            for path in found:
-                for file in files_below(path):
-                    with suppress(OSError):  # reported when the file is read
-                        size += file.stat().st_size * _PACKED.get(file.suffix, 1)
+    for path in existing_paths(config.sources, find or find_files):
+        for file in files_below(path):
+            with suppress(OSError):  # reported when the file is read
+                size += file.stat().st_size * _PACKED.get(file.suffix, 1)
     return size
+
+
+def existing_paths(sources: Iterable[Source], find: FindFiles) -> list[str]:
+    """All existing files and folders that sources name."""
+    found: list[str] = []
+    for source in sources:
+        for role, table in source.tables.items():
+            with suppress(InputError):  # it is raised again when the table is read
+                found += [] if table.catalogue_tables else find(table, f"sources.{source.name}.{role}")
+    return found
 
 
 def files_below(path: str) -> list[Path]:
@@ -133,8 +138,7 @@ def files_below(path: str) -> list[Path]:
 def stored_bytes(lake: Path) -> int:
     """Roughly how large the records of a local lake are as text, in bytes. Old versions are included, so it errs
     upwards."""
-    files = (file for file in (lake / "silver").rglob("*.parquet"))
-    return sum(file.stat().st_size for file in files) * _PACKED[".parquet"]
+    return sum(file.stat().st_size for file in (lake / "silver").rglob("*.parquet")) * _PACKED[".parquet"]
 
 
 def find_files(source: TableSource, where: str) -> list[str]:
@@ -385,18 +389,25 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
 
+def _hits(line: str, delimiter: str, known: set[str]) -> int:
+    """The number of known column names in a line."""
+    return sum(cell.upper() in known for cell in _cells(line, delimiter))
+
+
+def _best_delimiter(line: str, known: set[str]) -> str:
+    return max(DELIMITERS, key=lambda delimiter: _hits(line, delimiter, known))
+
+
 def _csv_format(path: str, source: TableSource, layout: Layout, where: str) -> FileFormat:
     lines = _head(path, source.encoding or "utf-8", where)
     if not lines:
         raise InputError(f"{where}: {path} is empty", remedy="replace the file, or remove it from the configuration")
     known = layout.known_names() | {name.upper() for name in source.columns.values()}
-    choices = [source.delimiter] if source.delimiter else list(DELIMITERS)
-    best = max(choices, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
-    columns = _cells(lines[0], best)
-    hits = sum(name.upper() in known for name in columns)
+    near = _best_delimiter(lines[0], known)
+    best = source.delimiter or near
+    columns, hits = _cells(lines[0], best), _hits(lines[0], best, known)
     header = source.header if source.header is not None else hits >= min(len(columns), 2)
-    near = max(DELIMITERS, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d)))
-    better = sum(cell.upper() in known for cell in _cells(lines[0], near)) > max(hits, 1)
+    better = _hits(lines[0], near, known) > max(hits, 1)
     if hits == 0 and (header or better):
         raise InputError(
             f"{where}: {path}: the first line has no known column name when read with the delimiter {best!r}",
@@ -444,8 +455,7 @@ def _headers(path: str, known: set[str], where: str) -> list[str]:
         raise InputError(f"{where}: the headers file {path} cannot be read", remedy="correct `headers_file`") from None
     if len(lines) > 1:
         return [line.strip().strip(",|;") for line in lines]
-    best = max(DELIMITERS, key=lambda d: sum(cell.upper() in known for cell in _cells(lines[0], d))) if lines else ","
-    return _cells(lines[0], best) if lines else []
+    return _cells(lines[0], _best_delimiter(lines[0], known)) if lines else []
 
 
 def _headers_beside(path: str, known: set[str]) -> str | None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import BrokenRunError, EbiError, InputError
-from ebi_spark.sources.file_inventory import FindFiles, files_below, find_files, is_remote, within
+from ebi_spark.sources.file_inventory import FindFiles, existing_paths, files_below, find_files, is_remote, within
 from ebi_spark.sources.text_scan import WHOLE_COPY
 
 # How Spark's errors name a file: as a URL, or as a Java path.
@@ -24,12 +24,7 @@ State = Mapping[str, tuple[int, int, int] | None]
 
 def state_of(paths: Iterable[str]) -> State:
     """Size, time of change and inode of each local file and of each file in a local folder; None for a missing file."""
-    found: dict[str, tuple[int, int, int] | None] = {}
-    for path in paths:
-        if is_remote(path):
-            continue
-        found |= {str(file): _stated(file) for file in files_below(path)}
-    return found
+    return {str(file): _stated(file) for path in paths if not is_remote(path) for file in files_below(path)}
 
 
 def _stated(file: Path) -> tuple[int, int, int] | None:
@@ -56,18 +51,6 @@ def _changed(before: State) -> str | None:
     return None
 
 
-def paths_of(config: RunConfig, find: FindFiles = find_files) -> list[str]:
-    """All existing files and folders that the sources of records name."""
-    found: list[str] = []
-    for source in config.record_sources:
-        for role, table in source.tables.items():
-            try:
-                found += [] if table.catalogue_tables else find(table, f"sources.{source.name}.{role}")
-            except InputError:
-                continue  # the error is raised again when the table is read
-    return found
-
-
 @contextmanager
 def watched(config: RunConfig, written: Mapping[str, int], find: FindFiles = find_files) -> Iterator[None]:
     """While the sources are read, turn an error in a source file, or a change of it, into an error that names the file.
@@ -75,7 +58,7 @@ def watched(config: RunConfig, written: Mapping[str, int], find: FindFiles = fin
     The exit status is 2 if nothing was ``written`` (Delta versions by table) yet, otherwise 3. Spark's own message can
     contain rows, so only a path is taken from it, and only if it is one of the configured files.
     """
-    paths = paths_of(config, find)
+    paths = existing_paths(config.record_sources, find)
     before = state_of(paths)
     try:
         yield

@@ -3,7 +3,6 @@
 Everything here is what :mod:`ebi_spark.sources.reader` checks when it opens the files, in the same words.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from pyspark.sql.types import DataType, NullType, StructField, StructType
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.sources.column_types import refuse_other_types
-from ebi_spark.sources.file_inventory import FileFormat, file_headers, find_files, is_remote
+from ebi_spark.sources.file_inventory import FileFormat, FindFiles, file_headers, find_files, is_remote
 from ebi_spark.sources.layouts import layout_for
 from ebi_spark.sources.platforms import best_fit
 from ebi_spark.sources.reader import first_of, refuse_without_extract_date
@@ -33,9 +32,7 @@ class CheckedFiles:
     platforms: tuple[str, ...] = ()
 
 
-def check_headers(
-    source: TableSource, where: str, config: RunConfig, find: Callable[[TableSource, str], list[str]] = find_files
-) -> CheckedFiles:
+def check_headers(source: TableSource, where: str, config: RunConfig, find: FindFiles = find_files) -> CheckedFiles:
     """Check that the files of one source table exist, can be read, and have the required columns in types that fit.
 
     Raises an :class:`InputError` that names ``where``, the file and the remedy. Rows are not read. ``find``: how the paths

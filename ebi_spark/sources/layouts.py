@@ -46,11 +46,11 @@ class Numbered:
         """The possible names of the column with this number, the best first."""
         return tuple(dict.fromkeys((f"{form}{number:02d}", f"{form}{number}")))
 
-    def families(self, available: dict[str, str]) -> list[Family]:
-        """The families that a file has, each up to its last column. ``available``: name in upper case → the file's
-        column."""
+    def families(self, available: dict[str, str]) -> dict[str, Family]:
+        """The families that a file has, by form, each up to its last column. ``available``: name in upper case → the file's
+        column. If a file has only another name of the first column, the form is an empty text."""
         firsts = [available[name] for name in self.first if name in available]
-        found: list[Family] = []
+        found: dict[str, Family] = {}
         for form in self.forms:
             places = [
                 [available[name] for name in self.names(form, number) if name in available]
@@ -59,8 +59,8 @@ class Numbered:
             if any(places):
                 places[0] += firsts
                 last = max(at for at, names in enumerate(places) if names)
-                found.append(tuple(tuple(dict.fromkeys(names)) for names in places[: last + 1]))
-        return found or ([(tuple(firsts),)] if firsts else [])
+                found[form] = tuple(tuple(dict.fromkeys(names)) for names in places[: last + 1])
+        return found or ({"": (tuple(firsts),)} if firsts else {})
 
     def all_names(self) -> set[str]:
         """Every name that a numbered column, or a column with all the codes, can have."""
@@ -144,8 +144,13 @@ class Layout:
         gaps: list[str] = []
         for ours, run in self.numbered.items():
             if families := run.families(available):
-                runs[ours] = families
-                gaps += _gaps(run, available)
+                runs[ours] = list(families.values())
+                gaps += [
+                    run.names(form, number)[0]
+                    for form, family in families.items()
+                    for number, place in enumerate(family, 1)
+                    if not place
+                ]
             if listed := [available[option] for option in run.concat if option in available]:
                 concats[ours] = listed
         missing = sorted(self.required - single.keys() - runs.keys() - concats.keys() - self._one_is_there(single))
@@ -259,18 +264,6 @@ class ColumnMapping:
     def used(self) -> set[str]:
         """The file's columns that are read."""
         return {*self.single.values(), *(name for _, name in self.lists())}
-
-
-def _gaps(run: Numbered, available: dict[str, str]) -> list[str]:
-    """The names of numbered columns that are missing before the last one of their family."""
-    gaps = []
-    for form in run.forms:
-        there = [any(name in available for name in run.names(form, number)) for number in range(1, MOST_NUMBERED + 1)]
-        if any(there):
-            there[0] |= any(name in available for name in run.first)
-            last = max(at for at, is_there in enumerate(there) if is_there)
-            gaps += [run.names(form, at + 1)[0] for at in range(last) if not there[at]]
-    return gaps
 
 
 def _family_notes(ours: str, runs: dict[str, list[Family]], concats: dict[str, list[str]]) -> list[str]:

@@ -16,7 +16,7 @@ from ebi_spark.lake.storage import ONE_PARTITION_BYTES
 from ebi_spark.lake.versions import newest_commit
 from ebi_spark.quoting import spark_path, sql_name, table_parts
 from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
-from ebi_spark.sources.families import concatenation, listed
+from ebi_spark.sources.families import first_with_code, listed
 from ebi_spark.sources.file_inventory import (
     FileFormat,
     FindFiles,
@@ -88,6 +88,16 @@ class SourceTable:
     groups: list[Group] = field(default_factory=list)
     state: State = field(default_factory=dict)  # state of its files before the first was opened
 
+    @property
+    def table_id(self) -> TableId:
+        """(system, role)."""
+        return self.system, self.role
+
+    @property
+    def dataset(self) -> str:
+        """``apc`` or ``op``."""
+        return "apc" if self.role.startswith("ap") else "op"
+
     def group_of(self, path: str) -> Group:
         """The group of a file, by its name in ``source_file``."""
         return next(
@@ -151,9 +161,7 @@ def read_table(
     for paths, frame, resolved, form in _opened(spark, source, files, layout, where, config):
         refuse_without_extract_date(source, resolved, where, config)
         name = paths[0] if source.catalogue_tables else ""
-        frames.append(
-            _under_our_names(frame, resolved, layout, source, form, config.max_field_bytes, config.bare_year, name)
-        )
+        frames.append(_under_our_names(frame, resolved, layout, source, form, config, name))
         read = {ours: name.upper() for ours, name in resolved.single.items()}
         groups.append(Group(tuple(paths), resolved.missing, resolved.extra, resolved.notes, read, resolved.mapped))
     return SourceTable("", source.role, united(frames), files, groups, state)
@@ -306,14 +314,12 @@ def _under_our_names(
     layout: Layout,
     source: TableSource,
     form: FileFormat | None,
-    most_bytes: int,
-    bare_year: str | None = None,
-    table: str = "",
+    config: RunConfig,
+    table: str,
 ) -> DataFrame:
     """``frame`` with the columns of :class:`SourceTable`.
 
-    ``form``: the format of a text file, otherwise None. ``bare_year``: what a year of four digits means. ``table``: the name of
-    a table of a catalogue, empty for files.
+    ``form``: the format of a text file, otherwise None. ``table``: the name of a table of a catalogue, empty for files.
     """
     types = {item.name: item.dataType for item in frame.schema.fields}
 
@@ -325,7 +331,7 @@ def _under_our_names(
         if ours != "record_id" or source.role not in YEARLY_KEYS:
             return column
         year, day = (read(name) if name in resolved.single else None for name in YEARLY_KEYS[source.role])
-        key = key_with_year(column, year, day, bare_year)
+        key = key_with_year(column, year, day, config.bare_year)
         return key_of_code(key, read("place")) if source.role in CODE_TABLES else key
 
     singles = [
@@ -339,7 +345,7 @@ def _under_our_names(
         families = [[[text(name) for name in place] for place in family] for family in resolved.runs.get(ours, ())]
         concats = [text(name) for name in resolved.concats.get(ours, ())]
         runs.append(listed(families, or_else=bool(concats)).alias(ours))
-        runs.append(concatenation(concats).alias(f"{ours}_concat"))
+        runs.append(first_with_code(concats).alias(f"{ours}_concat"))
     own_names = [name for name in frame.columns if name != CORRUPT]
     # Two rows of one key are the same if all columns except the extract date agree, whatever the columns' case or
     # order.
@@ -350,7 +356,7 @@ def _under_our_names(
     if form is not None:
         corrupt = F.col(CORRUPT)
         if not form.plain:
-            unusable = _unusable_line(resolved, layout, source, most_bytes)
+            unusable = _unusable_line(resolved, layout, source, config.max_field_bytes)
             corrupt = F.coalesce(corrupt, F.when(unusable, F.lit(UNUSABLE)))
     else:
         inexact = inexact_key(frame.schema, resolved)

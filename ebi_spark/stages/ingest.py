@@ -1,15 +1,16 @@
 """The stage ingest: reads the source tables into silver, batch by batch."""
 
-from collections import ChainMap, defaultdict
+from collections import ChainMap, Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ebi_spark.lake.staging_area import StagingArea
-from ebi_spark.records.file_counts import Batch, refuse_too_many_quarantined
-from ebi_spark.records.ingest import write_batch
+from ebi_spark.records.file_counts import Batch
 from ebi_spark.records.ingest_audit import IngestSummary
 from ebi_spark.records.plan import Plan, plan_ingest, years_that_meet_checks
+from ebi_spark.records.write_batch import write_batch
+from ebi_spark.records.years_to_replace import refuse_too_many_quarantined
 from ebi_spark.runs.due import Due
 from ebi_spark.runs.history import checked_as
 from ebi_spark.runs.stage_inputs import READS
@@ -172,7 +173,7 @@ class Ingest(Stage):
         if done.to_write:
             batch = done.to_write[number][0]
             report.rows_to_read = batch.rows
-            made = write_batch(self.lake, plan, batch, self.config, self.context.progress)
+            made = write_batch(self.lake, plan, batch, self.context.progress)
             report.record.outcomes = plan.file_counts.outcome_fingerprints(batch)
             report.record.due_from = plan.file_counts.due_from(batch)
             report.record.checked = {
@@ -203,7 +204,7 @@ class Ingest(Stage):
         self.context.progress(f"{self.name}: {years - left} of {years} years done{about}")
 
     def _quarantine_counts(self) -> QuarantineCounts:
-        found: dict[tuple[str, str], int] = defaultdict(int)
+        found: QuarantineCounts = Counter()
         if self.lake.exists(QUARANTINE):
             for group in self.lake.grouped(QUARANTINE, ["source_file", "reasons"]):
                 for reason in group["reasons"] or ():

@@ -4,7 +4,6 @@ the batches of a plan."""
 from collections.abc import Callable
 from functools import partial
 
-from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import Batch
 from ebi_spark.records.ingest_audit import IngestSummary, write_audit
@@ -18,30 +17,28 @@ from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
 from ebi_spark.threads import run_in_threads
 
 
-def write_batch(
-    lake: Lake, plan: Plan, batch: Batch, config: RunConfig, progress: Callable[[str], None]
-) -> IngestSummary:
+def write_batch(lake: Lake, plan: Plan, batch: Batch, progress: Callable[[str], None]) -> IngestSummary:
     """Write one batch: its years of silver, the quarantined rows of its files, and the audit of these files."""
     for item in plan.classified:
         refuse_changed({path: state for path, state in item.table.state.items() if path in batch.files})
-    if config.mode == "upsert":
+    if plan.mode == "upsert":
         note_withdrawn(lake, plan, batch)
     named = [*(RECORD_TABLES[dataset].full_name for dataset in plan.datasets), QUARANTINE.full_name]
     progress(f"{', '.join(batch.years)}: writing {', '.join(named)}")
-    write_records = upsert_records if config.mode == "upsert" else replace_records
+    write_records = upsert_records if plan.mode == "upsert" else replace_records
     tasks = [partial(write_records, lake, plan, batch, dataset) for dataset in plan.datasets]
     outcomes: dict[str, Outcome] = {}
 
     quarantine_written: list[bool] = []
 
     def put_quarantine() -> None:
-        quarantine_written.append(write_quarantine(lake, plan, batch, config, outcomes))
+        quarantine_written.append(write_quarantine(lake, plan, batch, outcomes))
 
     def put_records() -> None:
         with with_settings(lake.spark, {FILES_AT_ONCE: str(FEW_FILES)}):
             outcomes.update(zip(plan.datasets, run_in_threads(tasks), strict=True))
 
-    if config.mode == "refresh":
+    if plan.mode == "refresh":
         run_in_threads([put_records, put_quarantine])
     else:  # only once the records are written is it known which rows conflict with the lake
         put_records()
