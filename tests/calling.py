@@ -3,7 +3,7 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from deltalake import DeltaTable
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.ingest_audit import IngestSummary
+from ebi_spark.runs.stage_inputs import CHECKED
 from ebi_spark.stages.ingest import Ingest
 from ebi_spark.stages.run_context import RunContext
+from ebi_spark.tables.schemas import TABLES
 from ebi_spark.tables.table import Table
+from ebi_spark.validation.result import LayerResult
 
 # As a job of more than a few rows runs: Spark compiles its queries.
 COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
@@ -35,6 +38,14 @@ def answer_of(job: Callable[[list[str]], int], *arguments: str) -> dict[str, Any
     answer: dict[str, Any] = json.loads(out.getvalue())
     assert answer["exit"] == status
     return answer
+
+
+def all_checks_pass(lake: Lake, layers: Iterable[str], **_: Any) -> dict[str, LayerResult]:
+    """In the place of `validate_layers`: lets everything pass unseen."""
+    return {
+        layer: LayerResult(True, 0, [], {name: lake.version(TABLES[name]) for name in CHECKED.get(layer, ())}, None)
+        for layer in layers
+    }
 
 
 def ingest(lake: Lake, config: RunConfig) -> IngestSummary:

@@ -27,8 +27,10 @@ from ebi_spark.spark.tuning import UNCOMPILED, with_settings
 # The files that take longest, in their order: of two processes that take file after file, none is left with a long one at
 # the end. A file is never divided, because its tests share lakes that are made once.
 LONGEST = (
-    "test_reach", "test_pipeline", "test_catalogue", "test_publishing", "test_killed", "test_backfill", "test_code_tables",
-    "test_stage_versions", "test_records", "test_validation", "test_disclosure", "test_geography", "test_dates_and_codes", "test_lake",
+    "test_reach", "test_pipeline", "test_killed", "test_backfill", "test_publishing", "test_staging", "test_catalogue",
+    "test_validation", "test_records", "test_disclosure", "test_synthetic", "test_dates_and_codes", "test_lake",
+    "test_small_writes", "test_stage_versions", "test_published_sql", "test_report", "test_code_tables", "test_histories",
+    "test_denominators", "test_hostile", "test_bad_input", "test_local_policies", "test_report_in_browser",
 )  # fmt: skip
 
 

@@ -321,7 +321,7 @@ CONFIG = """
 lake: ./lake
 max_quarantine_share: 1
 sources:
-  admitted: {system: sus_plus, tables: {apcs: apcs/*.csv, apcs_der: der/*.csv, opa: opa.csv}}
+  admitted: {system: sus_plus, tables: {apcs: apcs/*.csv, apcs_der: der/*.csv}}
 """
 
 
@@ -331,7 +331,6 @@ def source(empty_lake: Callable[[Path], Path], tmp_path: Path) -> Path:
         bad = [spell("", year), spell(f"{year}-X", year, Discharge_Date="soon", Der_Financial_Year="")]
         write(tmp_path / f"apcs/{year}.csv", [*(spell(f"{year}-{n}", year) for n in range(4)), *bad], APCS)
         write(tmp_path / f"der/{year}.csv", [derived(f"{year}-{n}") for n in range(4)], DER)
-    write(tmp_path / "opa.csv", [attendance("A", Appointment_Date="2019-05-01", Der_Financial_Year="2019-20")])
     (tmp_path / "run.yml").write_text(CONFIG)
     empty_lake(tmp_path / "lake")
     return tmp_path
@@ -340,6 +339,8 @@ def source(empty_lake: Callable[[Path], Path], tmp_path: Path) -> Path:
 def test_an_interrupted_backfill_resumes_after_its_last_batch(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs import run
 
+    write(source / "opa.csv", [attendance("A", Appointment_Date="2019-05-01", Der_Financial_Year="2019-20")])
+    (source / "run.yml").write_text(CONFIG.replace("der/*.csv}", "der/*.csv, opa: opa.csv}"))
     monkeypatch.setattr(plan, "BATCH_ROWS", 1)
     monkeypatch.setattr(
         whole_run, "silver_years", lambda _: (_ for _ in ()).throw(KeyboardInterrupt)
@@ -397,7 +398,6 @@ def test_an_interrupted_backfill_resumes_after_its_last_batch(source: Path, monk
 
 WHOLE = {
     "silver/apc_spell": "record_id, financial_year, dominant_procedure, source_file",
-    "silver/op_attendance": "record_id, financial_year, source_file",
     "silver/quarantine": "role, record_id, financial_year, reasons, source_file",
 }
 

@@ -10,11 +10,12 @@ import pytest
 import source_rows
 from calling import answer_of, call, delta_rows, duckdb_on_delta
 from pyspark.sql import SparkSession
+from real_runs import LOGS
 
 from ebi_spark.config.lake_location import LAYERS, LakeLocation
 from ebi_spark.config.load import load_config
 from ebi_spark.config.source_tables import TableSource
-from ebi_spark.lake import staging_area
+from ebi_spark.lake import staging_area, storage
 from ebi_spark.lake.staging_area import StagingArea, remove_left
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan
@@ -61,6 +62,16 @@ def lasting(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a platform brings the session, and a catalogue that is there after it."""
     monkeypatch.setattr("ebi_spark.spark.platform.platform_session", lambda: True)
     monkeypatch.setattr("ebi_spark.lake.catalogue.outlasts_session", lambda *_: True)
+
+
+# Enough for an ingest. In a catalogue Spark makes each table, and looks at each for every ingest, which takes most of the time of a
+# test here. One test makes all tables.
+OF_INGESTS = {name: table for name, table in TABLES.items() if table.layer == "silver" or name in LOGS}
+
+
+@pytest.fixture
+def tables_of_ingests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "TABLES", OF_INGESTS)
 
 
 def test_tables_of_a_catalogue_are_sources_like_files(spark: SparkSession, source: Path) -> None:
@@ -137,6 +148,9 @@ def test_what_a_killed_run_has_staged_is_seen_by_nobody_and_dropped_after_a_week
             patch.setattr(plan, "count_files", lambda *_, **__: (_ for _ in ()).throw(Killed))
             with pytest.raises(Killed):
                 call(ingest.main, tmp_path)
+        made = {row["tableName"] for layer in LAYERS for row in spark.sql(f"SHOW TABLES IN left_{layer}").collect()}
+        assert made >= {table.name for table in TABLES.values()}
+        monkeypatch.setattr(storage, "TABLES", OF_INGESTS)
         left = staged()
         assert {name.rpartition("_sus_plus_")[2] for name in left} == {"apcs", "apcs_der"}
         lake = Lake(spark, load_config(tmp_path / "run.yml").lake)
@@ -157,7 +171,7 @@ def test_what_a_killed_run_has_staged_is_seen_by_nobody_and_dropped_after_a_week
             spark.sql(f"DROP SCHEMA IF EXISTS left_{layer} CASCADE")
 
 
-@pytest.mark.usefixtures("lasting")
+@pytest.mark.usefixtures("lasting", "tables_of_ingests")
 def test_a_year_keeps_its_rows_when_another_is_run_after_it(spark: SparkSession, tmp_path: Path) -> None:
     """Also the partition that they lie in: DuckDB finds the year of each file where the table's log says it."""
     (tmp_path / "apcs_2021.csv").write_text(spells(100, 10, "2021-05-03"))
@@ -266,7 +280,7 @@ def test_a_lake_in_a_catalogue(spark: SparkSession, source: Path) -> None:
     assert status.main(["--lake", "spark_catalog.ebi", "--json"]) == 0
 
 
-@pytest.mark.usefixtures("lasting")
+@pytest.mark.usefixtures("lasting", "tables_of_ingests")
 @pytest.mark.parametrize(
     "place",
     ["./lake", "{catalog: spark_catalog, schemas: {silver: ref_silver, gold: ref_gold, published: ref_published}}"],

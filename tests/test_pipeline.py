@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from calling import call, delta_rows, duckdb_on_delta
+from calling import all_checks_pass, call, delta_rows, duckdb_on_delta
 from earlier_state import make_earlier
 from pyspark.sql import SparkSession
 from real_runs import LOGS, releases_are_whole
@@ -28,6 +28,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
 from ebi_spark.runs import history, stage_inputs
 from ebi_spark.small_frames import small_frame
+from ebi_spark.stages import validate as stages_validate
 from ebi_spark.stages.replay import compare_tables
 from ebi_spark.tables.gold import ACTIVITY_RATE
 from ebi_spark.tables.schemas import TABLES
@@ -627,8 +628,10 @@ def test_a_new_policy_is_judged_alone_and_flows_on(
 
 
 def test_a_rerun_of_one_year_changes_no_figure_and_one_command_goes_back_to_the_first_release(
-    done: dict[str, Any], source: Path, changed_here: None, looks: list[list[str]]
+    done: dict[str, Any], source: Path, changed_here: None, looks: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The figures are the same as those that the first run checked. What publishes checks its own tables all the same.
+    monkeypatch.setattr(stages_validate, "validate_layers", all_checks_pass)
     before, before_it, shown = figures(source), len(looks), releases_are_whole(lake(source))[0]
     people = sorted((lake(source) / "silver/population").rglob("*"))
     tables = (

@@ -109,6 +109,7 @@ class Rule:
     settled_by_null: dict[str, str]
 
 
+LOCAL = "DDICB_back_pain_fusion"
 RULES = {
     "2Y_back_pain_fusion": Rule(
         file="2Y_back_pain_fusion_2022-08",
@@ -208,7 +209,9 @@ def _in_duckdb(files: dict[str, Path]) -> duckdb.DuckDBPyConnection:
 
 def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, Path]) -> tuple[Any, Any, Any, Any]:
     tables = {role: TableSource(role=role, paths=(str(path),)) for role, path in files.items()}
-    config = RunConfig(lake=LakeLocation(folder=folder), sources=(Source("made_up", "sus_plus", tables),))
+    config = RunConfig(
+        lake=LakeLocation(folder=folder), sources=(Source("made_up", "sus_plus", tables),), policies=(*RULES, LOCAL)
+    )
     context = RunContext(config, Lake(spark, config.lake, "test-run"), "test-run")
     with with_settings(spark, COMPILED):  # as a job of many rows runs
         Ingest(context).run()
@@ -232,7 +235,7 @@ def _judged_by_the_product(spark: SparkSession, folder: Path, files: dict[str, P
     counts = ("records", "records_alone", "records_differing")
     for row in rows_of(context.lake, POLICY_COMPARISON):
         of = (row["policy_id"], row["reading"], row["direction"])
-        if of == ("DDICB_back_pain_fusion", "as_published", "national_only"):
+        if of == (LOCAL, "as_published", "national_only"):
             compared[row["clause_id"]].update({name: row[name] for name in counts})
     return (
         flags,

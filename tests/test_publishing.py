@@ -363,15 +363,15 @@ def earlier_lake(lake: Lake) -> None:
         ]  # fmt: skip
     tables = {RATE: rates, VARIATION: spread, DAYS_BETWEEN: days, QUALITY: measures, COMPLETENESS: complete}
     for table, rows in tables.items():
-        lake.append(table, small_frame(lake.spark, rows, table.schema), stage="publish")
-        lake.replace(table, lake.read(table).limit(0), {"release_id": ["refused"]}, stage="publish")
+        lake.append(table, rows, stage="publish")
+        lake.replace(table, [], {"release_id": ["refused"]}, stage="publish")
     stated = {table.full_name: len(rows) // 3 for table, rows in tables.items()} | {"published/policy": 0}
     manifests = [
         {"release_id": f"r{n}", "is_current": n == 2, "released_at": datetime(2026, 5, n, tzinfo=UTC), "tables": stated}
         | {"disclosure": "hes_2018_protected", "disclosure_loss": {"least_withheld_share": DISCLOSIVE}}
         for n in (1, 2)
     ]
-    lake.append(RELEASE, small_frame(lake.spark, manifests, RELEASE.schema), stage="publish")
+    lake.append(RELEASE, manifests, stage="publish")
 
 
 def of_schema_1(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Rows that are staged as files, and as tables that Spark writes to silver: both come to the same. What is refused or killed leaves
 nothing of either."""
 
-import itertools
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,41 +75,83 @@ def put_sources(folder: Path) -> None:
         )
 
 
-@pytest.fixture
-def lake_of(tmp_path: Path, empty_lake: Callable[[Path], Path]) -> Callable[..., dict[str, list[tuple[Any, ...]]]]:
-    """What an ingest makes of the sources in a lake of its own."""
-    numbers = itertools.count()
+State = dict[str, list[tuple[Any, ...]]]
 
-    def made(years: str) -> dict[str, list[tuple[Any, ...]]]:
-        place = tmp_path / f"lake-{next(numbers)}"
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source files, which no test changes."""
+    folder = tmp_path_factory.mktemp("staged")
+    put_sources(folder)
+    return folder
+
+
+def configure(sources: Path, years: str = "") -> None:
+    (sources / "run.yml").write_text(CONFIG.format(years=years))
+
+
+def state_of(place: Path) -> State:
+    return {table: state(place, table, columns) for table, columns in COLUMNS.items()}
+
+
+@pytest.fixture(scope="module")
+def lake_of(
+    one_session: None, sources: Path, empty_lake: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """A folder with a lake of its own, in which an ingest wrote the sources."""
+
+    def made(years: str) -> Path:
+        place = tmp_path_factory.mktemp("ingested")
         empty_lake(place / "lake")
-        (tmp_path / "run.yml").write_text(CONFIG.format(years=years))
-        answer = call(ingest.main, tmp_path, "--lake", str(place / "lake"))
+        configure(sources, years)
+        answer = call(ingest.main, sources, "--lake", str(place / "lake"))
         assert answer["exit"] == 0, answer["error"]
         assert not (place / "lake/silver" / FOLDER).exists()
-        return {table: state(place, table, columns) for table, columns in COLUMNS.items()}
+        return place
 
     return made
 
 
+@pytest.fixture(scope="module")
+def undisturbed(lake_of: Callable[[str], Path]) -> tuple[Path, list[str]]:
+    """The folder of an ingest of all years, and the tables whose files were staged."""
+    adopted: list[str] = []
+    with noted(adopted):
+        return lake_of(""), adopted
+
+
+@contextlib.contextmanager
+def noted(adopted: list[str]) -> Iterator[None]:
+    """The tables that take over staged files while this lasts."""
+    adopt = Lake.adopt
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Lake,
+            "adopt",
+            lambda lake, table, *rest, **how: (adopted.append(table.name), adopt(lake, table, *rest, **how)),
+        )
+        yield
+
+
 @pytest.mark.parametrize("years", ["", 'years: "2021-22"'])
 def test_staged_rows_are_the_rows(
-    tmp_path: Path,
     years: str,
-    lake_of: Callable[..., dict[str, list[tuple[Any, ...]]]],
+    lake_of: Callable[[str], Path],
+    undisturbed: tuple[Path, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    put_sources(tmp_path)
-    adopted: list[str] = []
-    adopt = Lake.adopt
-    monkeypatch.setattr(
-        Lake, "adopt", lambda lake, table, *rest, **how: (adopted.append(table.name), adopt(lake, table, *rest, **how))
-    )
-    staged = lake_of(years)
+    place, adopted = undisturbed
+    if years:
+        adopted = []
+        with noted(adopted):
+            place = lake_of(years)
     assert sorted(adopted) == ["apc_spell", "op_attendance"]
+    staged = state_of(place)
     monkeypatch.setattr(StagingArea, "adoptable", False)
-    assert lake_of(years) == staged
-    assert sorted(adopted) == ["apc_spell", "op_attendance"]
+    not_adopted: list[str] = []
+    with noted(not_adopted):
+        assert state_of(lake_of(years)) == staged
+    assert not_adopted == []
     # By hand: the other keys of spells conflict (twice, differs, case) or their rows cannot be used.
     earlier_years = {"2020-0", "2020-1", "2020-2", "old"}
     keys = {row[2] for row in staged["silver/apc_spell"]}
@@ -117,7 +159,7 @@ def test_staged_rows_are_the_rows(
     reasons = {reason for row in staged["silver/quarantine"] for reason in row[5]}
     assert {"corrupt_line", "no_key", "undischarged", "no_spell", "conflicting_duplicate"} <= reasons
     assert {row[-1] for row in staged["silver/ingest_audit"]} == {0}
-    audited = state(tmp_path / "lake-0", "silver/ingest_audit", "role, rows_read")
+    audited = state(place, "silver/ingest_audit", "role, rows_read")
     assert audited == [(role, rows) for role, rows in (("apcs", 14), ("apcs_der", 8), ("opa", 7)) for _ in range(2)]
 
 
@@ -125,34 +167,45 @@ def test_staged_rows_are_the_rows(
 def test_what_a_killed_run_leaves_is_removed_or_ignored(
     tmp_path: Path,
     after: str,
-    lake_of: Callable[..., dict[str, list[tuple[Any, ...]]]],
+    sources: Path,
+    undisturbed: tuple[Path, list[str]],
     empty_lake: Callable[[Path], Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed when all rows are staged, or when their files are linked into the tables' folders and nothing is committed:
     readers see no row, and the same call comes to what an undisturbed run comes to."""
-    put_sources(tmp_path)
-    undisturbed = lake_of("")
+    configure(sources)
     empty_lake(tmp_path / "lake")
+    own_lake = ("--lake", str(tmp_path / "lake"))
 
     class Killed(BaseException):
         """As if the process ended here."""
 
+    transaction = DeltaTable.create_write_transaction
+
+    def stopped(table: DeltaTable, *given: Any, **named: Any) -> None:
+        # Rows of repeated keys are committed before.
+        if Path(table.table_uri).name != "repeated_row":
+            raise Killed
+        transaction(table, *given, **named)
+
     with monkeypatch.context() as patch:
         patch.setattr(staging_area.shutil, "rmtree", lambda *_, **__: None)
-        place = (plan, "count_files") if after == "staging" else (DeltaTable, "create_write_transaction")
-        patch.setattr(*place, lambda *_, **__: (_ for _ in ()).throw(Killed))
+        if after == "staging":
+            patch.setattr(plan, "count_files", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        else:
+            patch.setattr(DeltaTable, "create_write_transaction", stopped)
         with pytest.raises(Killed):
-            call(ingest.main, tmp_path)
+            call(ingest.main, sources, *own_lake)
     left = list((tmp_path / "lake/silver").rglob("*.parquet"))
     assert {path.relative_to(tmp_path / "lake/silver").parts[0] for path in left} >= {FOLDER}
     assert any("apc_spell" in path.parts for path in left) == (after == "linking")
     for table in ("silver/apc_spell", "silver/op_attendance", *(["silver/quarantine"] if after == "staging" else [])):
         assert state(tmp_path, table, "count(*)") == [(0,)]
-    answer = call(ingest.main, tmp_path)
+    answer = call(ingest.main, sources, *own_lake)
     assert answer["exit"] == 0, answer["error"]
     assert not (tmp_path / "lake/silver" / FOLDER).exists()
-    assert {table: state(tmp_path, table, columns) for table, columns in COLUMNS.items()} == undisturbed
+    assert state_of(tmp_path) == state_of(undisturbed[0])
 
 
 def test_what_an_ingest_has_checked_is_not_read_again(
