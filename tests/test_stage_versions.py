@@ -109,8 +109,9 @@ def results_of(lake: Path, table: str) -> dict[str, Any]:
     for name, kind, _ in TABLES[table].fields():
         if name not in OF_A_RUN:
             # The order of a map's entries has no meaning.
-            shown = f"list_sort(map_entries({name}))" if kind.startswith("map") else name
-            columns.append(f"round({name}, 9)" if kind == "double" else shown)
+            column = f'"{name}"'
+            shown = f"list_sort(map_entries({column}))" if kind.startswith("map") else column
+            columns.append(f"round({column}, 9)" if kind == "double" else shown)
     with duckdb_on_delta() as reader:
         rows = reader.execute(
             f"SELECT coalesce(sort_key, '') FROM (SELECT to_json([{', '.join(f'{c}::VARCHAR' for c in columns)}])::VARCHAR "
@@ -141,9 +142,11 @@ def test_a_stage_names_what_it_reads_and_writes(stage: Any, lake: Path) -> None:
     ((read, written),) = logged
     named = {table.full_name for table in stage.writes}
     assert set(stage.reads) <= set(read)
-    # A table whose rows would be the same is not written; nor is one that only an upsert writes.
-    assert set(written) <= named and named - set(written) <= {"silver/withdrawn_record", "silver/repeated_row"}
+    # Not written: a table whose rows would be the same, one that only an upsert writes, those of registers, which this lake has not.
+    unwritten = {"silver/withdrawn_record", "silver/repeated_row", "silver/prior_approval", "silver/prior_approval_quarantine",
+                 "gold/approval_unused", "gold/regime_change"}  # fmt: skip
+    assert set(written) <= named and named - set(written) <= unwritten
 
 
 def test_every_stage_that_writes_tables_has_its_results_here() -> None:
-    assert {*WRITTEN_BY, "monitor", "validate"} == {*STAGE_VERSIONS}
+    assert {*WRITTEN_BY, "validate"} == {*STAGE_VERSIONS}

@@ -97,12 +97,12 @@ def code_measures(tables: Iterable[DataFrame]) -> DataFrame:
     # A person sets one of 64 bits, by a hash. So the bits of a code show how many persons it has, if they are few.
     bit = F.expr("shiftleft(1L, CAST(xxhash64(coalesce(person_id, record_id)) & 63 AS INT))").alias("bits")
     own = {name: f"_own_{name}" for name in KINDS}
-    rows = [
+    records = [
         table.select(*by, *KINDS, *(_is_own_key(table, name).alias(flag) for name, flag in own.items()), bit)
         for table in tables
     ]
     # Different values are few, so only these are compared with the forms of codes.
-    values = reduce(DataFrame.unionByName, rows).groupBy(*by, *KINDS, *own.values())
+    different = reduce(DataFrame.unionByName, records).groupBy(*by, *KINDS, *own.values())
     found = F.array(
         *[
             F.struct(
@@ -113,7 +113,7 @@ def code_measures(tables: Iterable[DataFrame]) -> DataFrame:
             for name, kind in KINDS.items()
         ]
     )
-    listed = values.agg(F.count("*").alias("rows"), F.bit_or("bits").alias("bits")).select(
+    listed = different.agg(F.count("*").alias("rows"), F.bit_or("bits").alias("bits")).select(
         *by, "rows", "bits", F.inline(found)
     )
     codes = listed.groupBy(*by, "kind", "code").agg(
@@ -131,11 +131,10 @@ def code_measures(tables: Iterable[DataFrame]) -> DataFrame:
         F.count("code").alias("values"),
         F.coalesce(F.sum(F.when(valid, persons)), F.lit(0)).alias("persons"),
     )
-    one_each = (
-        f"rows >= {LEAST_ROWS} AND values >= {LEAST_VALUES} AND persons < values * CAST({PERSONS_A_VALUE} AS DOUBLE)"
-    )
-    too_many = f"rows >= {LEAST_ROWS_ALONE} AND rows < values * {ROWS_A_VALUE}"
-    like_a_key = F.when(F.expr(f"{one_each} OR {too_many}"), F.col("rows")).otherwise(F.lit(0))
+    rows, values = F.col("rows"), F.col("values")
+    one_each = (rows >= LEAST_ROWS) & (values >= LEAST_VALUES) & (F.col("persons") < values * PERSONS_A_VALUE)
+    too_many = (rows >= LEAST_ROWS_ALONE) & (rows < values * ROWS_A_VALUE)
+    like_a_key = F.when(one_each | too_many, rows).otherwise(F.lit(0))
     measures = {_NOT_A_CODE: F.col("invalid"), _LIKE_A_KEY: like_a_key.cast("long")}
     return columns.select(
         *by,
