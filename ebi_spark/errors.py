@@ -31,6 +31,11 @@ def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f"did you mean {near[0]}? " if near else ""
 
 
+def spark_condition(error: BaseException) -> str:
+    """What Spark calls this kind of error, such as ``TABLE_OR_VIEW_NOT_FOUND``. Empty for errors that have no such name."""
+    return getattr(error, "getCondition", lambda: None)() or ""
+
+
 class EbiError(Exception):
     """An error that ends a job. ``message`` says what is wrong and where; ``remedy`` says what to do about it."""
 

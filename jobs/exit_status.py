@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ebi_spark.errors import BrokenRunError, EbiError
+from ebi_spark.errors import BrokenRunError, EbiError, spark_condition
 from jobs.screen import SafeConsole, headed
 
 INTERRUPTED = 130
@@ -74,7 +74,7 @@ def guarded(work: Callable[[Console, dict[str, Any]], None], *, as_json: bool, d
         if debug:
             traceback.print_exc()
         # The text of an engine's error can contain rows, so only its class and condition are shown.
-        condition = getattr(error, "getCondition", lambda: None)() or ""
+        condition = spark_condition(error)
         kind = type(error).__name__ + (f" {condition}" if condition else "")
         broken = BrokenRunError(
             f"the run stopped with an error ({kind}); everything committed so far is kept, and so is the current release",

@@ -113,6 +113,12 @@ CODE = "concat('P', lpad(cast({} AS string), 4, '0'))"
         (12_000, CODE.format("id % 6000"), "NULL", True),  # persons, and no other key of them
         (60, CODE.format("id"), "concat('x', id)", False),  # so few rows say nothing
         (300, CODE.format("hash(id) % 150 + 150"), "concat('x', id)", False),  # many providers, each with some persons
+        (
+            1_000,
+            CODE.format("least(id, 400)"),
+            "concat('x', id)",
+            False,
+        ),  # one with many persons, the others with one each
         (12_000, CODE.format("id % 900"), "NULL", False),
     ],
 )

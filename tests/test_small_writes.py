@@ -24,6 +24,7 @@ from ebi_spark.spark_types import parse_schema, parse_type
 from ebi_spark.tables.gold import ACTIVITY_RATE, BATCH, POLICY
 from ebi_spark.tables.published import RATE, RELEASE
 from ebi_spark.tables.schemas import TABLES
+from ebi_spark.tables.silver import REPEATED_ROW
 from ebi_spark.tables.table import YEAR, Table
 
 OFTEN = {table.full_name: table for table in (ACTIVITY_RATE, POLICY, RATE, RELEASE, BATCH)}
@@ -129,6 +130,23 @@ def test_rows_of_every_type_are_read_by_spark(spark: SparkSession, tmp_path: Pat
     )
     (history,) = spark.sql(f"DESCRIBE HISTORY {lake.identifier(POLICY)}").where("version = 1").collect()
     assert (history["operation"], json.loads(history["userMetadata"])["stage"]) == ("WRITE", "flag")
+
+
+def test_times_of_a_frame_are_read_by_all(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark writes the files and `deltalake` commits them."""
+    lake = lake_in(spark, tmp_path)
+    lake._create(REPEATED_ROW)
+    row = dict.fromkeys(REPEATED_ROW.names(), "x") | {
+        "conflict": False, "is_duplicate": False, "differs_elsewhere": False, "content": 1, "file_bytes": 1,
+        "file_modified": HOUR,
+    }  # fmt: skip
+    frame = spark.createDataFrame(small_table([row], REPEATED_ROW.schema), REPEATED_ROW.schema)
+    lake.replace(REPEATED_ROW, frame, {}, stage="ingest")
+    (commit,) = entries(lake, REPEATED_ROW, 1, "commitInfo")
+    assert commit["engineInfo"].startswith("delta-rs")
+    assert DeltaTable(folder_of(lake, REPEATED_ROW)).to_pyarrow_table()["file_modified"].to_pylist() == [HOUR]
+    (found,) = lake.read(REPEATED_ROW).select(F.unix_micros("file_modified")).collect()
+    assert found[0] == int(HOUR.timestamp()) * 10**6 + 123456
 
 
 def test_both_ways_of_writing_replace_the_same_rows(spark: SparkSession, tmp_path: Path) -> None:

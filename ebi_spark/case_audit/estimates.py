@@ -296,8 +296,8 @@ def _corrected(drawn: Sequence[Drawn], ppv: Estimate, missed: Estimate) -> list[
 
 
 def _sensitivity_and_specificity(drawn: Sequence[Drawn]) -> tuple[float | None, float | None]:
-    """The share of confirmed records that are flagged, and the share of unconfirmed records that are not flagged. The first is None
-    if no form confirms its record, the second if no form does the opposite.
+    """Two shares: of the records that readers confirm, those that are flagged; and of the records that readers do not confirm, those
+    that are not flagged. A share of no records is None.
 
     Each form has the weight 1/π, without an adjustment for missing answers. The corrected share adjusts for them within
     each stratum. So Rogan and Gladen's formula gives the same share if every drawn record has an answer, and another one if

@@ -21,7 +21,7 @@ CODE_TABLES = {"apc_diagnoses": "apc", "apc_procedures": "apc", "op_diagnoses": 
 
 @dataclass(frozen=True)
 class TableSource:
-    """Where one source table is, and how it is written. If a value is None, it is detected when the table is read."""
+    """Where one source table is, and how it is written. What the configuration does not say (None) is detected from the file."""
 
     role: str
     paths: Annotated[

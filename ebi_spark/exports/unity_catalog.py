@@ -11,7 +11,7 @@ from pyspark.sql.types import StructType
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.shipped_files import resource
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, spark_condition
 from ebi_spark.exports.metric_view import DIMENSIONS, metric_view_sql
 from ebi_spark.lake.catalogue import catalogue_name
 from ebi_spark.lake.storage import Lake
@@ -85,7 +85,7 @@ def apply_to_catalogue(lake: Lake, readers: Sequence[str], progress: Callable[[s
             lake.spark.sql(statement)
             done.append(statement)
         except Exception as error:  # each platform raises its own errors; a statement has no data in it
-            condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
+            condition = spark_condition(error) or type(error).__name__
             refused.append(f"{statement[:120]} ({condition})")
     progress(f"{len(done):,} statements ran")
     if refused:

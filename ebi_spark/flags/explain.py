@@ -153,8 +153,8 @@ def result_name(revision: int, reading: str = "", clause: str = "") -> str:
 
 
 def record_facts(row: Mapping[str, Any], books: Mapping[str, CodeBook]) -> dict[str, Any]:
-    """Date, provider and codes of a record. ``provider_name`` is None where it is not known. ``codes``: a list of ``code``,
-    ``title`` (empty where the code book does not have the code) and ``role``, such as primary diagnosis."""
+    """Date, provider and codes of a record. ``provider_name`` is None for an unknown provider. ``codes``: a list of
+    ``code``, ``title`` (empty for a code that the code book does not have) and ``role``, such as primary diagnosis."""
     facts = {name: row[name] for name in (*_KEY, *SHOWN[row["dataset"]])} | {"provider_name": row.get("provider_name")}
     roles: dict[tuple[str, str], str] = {}
     for column, role, system in _CODES:

@@ -24,7 +24,7 @@ class ListedArea:
     """An area and the area that it is a part of.
 
     ``since`` (inclusive) and ``until`` (exclusive): the days on which it has this ONS code; for a sub-ICB location, this name and
-    board. ``since`` is None if the shipped tables do not say; ``until`` is None if they do not, or if the area still has it.
+    board. A day that the shipped tables do not give is None. ``until`` is also None while the code is still in use.
     """
 
     name: str

@@ -122,7 +122,7 @@ def code_measures(tables: Iterable[DataFrame]) -> DataFrame:
         F.bit_count(F.bit_or("bits")).alias("persons"),
     )
     valid = F.col("code").isNotNull()
-    # With all its bits set, a code has many persons: it does not matter how many.
+    # A code with all bits set has many persons, and its number of records will do for theirs.
     persons = F.when(F.col("persons") < _BITS, F.col("persons")).otherwise(F.col("rows"))
     columns = codes.groupBy(*by, "kind").agg(
         F.sum("rows").alias("of_records"),

@@ -30,7 +30,7 @@ NULL_YEAR = "__HIVE_DEFAULT_PARTITION__"
 class AdoptedFiles:
     """Staged files of some years. They are committed by ``save``, as rows are written with a ``DataFrameWriter``.
 
-    ``folders`` are partitioned by year; or not at all, like the table, if ``years`` is None. ``statistics``: the columns whose
+    ``folders`` have a folder for each year. For a table without partitions, they have none and ``years`` is None. ``statistics``: the columns whose
     minimum and maximum are in Delta's log. ``replaces``: whether the files replace rows of these years that the table may have.
     ``whole``: whether they replace those of all years. ``rows``: how many rows they should have; None if that is not known.
     """

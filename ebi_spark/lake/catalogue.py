@@ -5,7 +5,7 @@ import contextlib
 from pyspark.sql import SparkSession
 
 from ebi_spark.config.lake_location import LakeLocation
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, spark_condition
 from ebi_spark.quoting import sql_name
 from ebi_spark.tables.table import Table
 
@@ -38,7 +38,7 @@ def refuse_without_catalogue(spark: SparkSession, location: LakeLocation) -> Non
     try:
         spark.sql(f"SHOW SCHEMAS IN {sql_name(location.catalog)}").head(1)
     except Exception as error:  # each platform raises its own errors here
-        condition = getattr(error, "getCondition", lambda: None)() or type(error).__name__
+        condition = spark_condition(error) or type(error).__name__
         raise InputError(
             f"the session has no catalogue {location.catalog!r} that this user may read ({condition}); nothing was written",
             remedy="correct its name in `lake`, ask for permission to use it, or name a folder as the lake",

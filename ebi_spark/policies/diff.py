@@ -1,12 +1,11 @@
 """Compare two revisions of a policy: dates in force, readings, clauses and codes. The result is data with a sentence each."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, assert_never
 
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.policies.compile import clause_in_words
 from ebi_spark.policies.model import (
     AgeRange,
@@ -52,10 +51,9 @@ def revision_of(policy: Policy, name: str) -> Revision:
         if revision.name == name:
             return revision
     known = [revision.name for revision in policy.revisions]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     raise InputError(
         f"policies: {policy.id} has no revision {name!r}",
-        remedy=f"did you mean {near[0]}? The revisions are: {', '.join(known)}",
+        remedy=f"{did_you_mean(name, known, 0)}The revisions are: {', '.join(known)}",
     )
 
 

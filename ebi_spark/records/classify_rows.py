@@ -40,6 +40,8 @@ _ROW_BY_ROW: dict[str, Callable[..., DataFrame]] = {
     "op": hes.classify_attendances,
 }
 EPISODES = "apc"
+# What the columns of the other tables are. Lists of withdrawn keys are not here.
+_KINDS = {"apcs_der": DERIVED_KINDS, **dict.fromkeys(CODE_TABLES, CODE_TABLE_KINDS)}
 
 
 def classify_rows(
@@ -82,9 +84,8 @@ class _Work:
         if table.role == EPISODES:
             rows = hes.clean_episodes(rows, self.config.window(*table.table_id), self.config.bare_year)
         else:
-            kinds = DERIVED_KINDS if table.role == "apcs_der" else WITHDRAWN_KINDS
-            kinds = CODE_TABLE_KINDS if table.role in CODE_TABLES else kinds
-            # Diagnoses have no date.
+            kinds = _KINDS.get(table.role, WITHDRAWN_KINDS)
+            # Tables of diagnoses have no date.
             rows, values = clean(rows, {name: kinds[name] for name in kinds if name in rows.columns}), tuple(kinds)
         present = {*rows.columns} - {"extract_date"}
         compared = [name for name in values if name in present]

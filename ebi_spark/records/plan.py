@@ -106,10 +106,11 @@ def _plan_files(
     if not files.covers(named):
         return None
     refuse_mapped_nonsense(files.tables)
+    whole = files.tables is tables
     all_files, to_read = (sum(len(table.state) for table in those) for those in (tables, files.tables))
     progress(
         "reading the keys of the source files"
-        if files.tables is tables
+        if whole
         else f"reading the keys of {to_read:,} of {all_files:,} source files: the others share no year and no key with the "
         "changed files"
     )
@@ -118,7 +119,7 @@ def _plan_files(
         present = named | files.unchanged_years
         emptied = emptied_years(lake, config, present, config.years) if config.mode == "refresh" else {}
         years_to_replace(present, config, emptied)
-    if files.tables is tables:
+    if whole:
         lake.prepare()
     if config.mode == "upsert" and any(table.system == "hes" for table in tables):
         refuse_bare_keys(lake)

@@ -1,6 +1,5 @@
 """Makes a release: all published tables under one id, or none of them. The manifest is written last."""
 
-import difflib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pyspark.sql import functions as F
 from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import caveats, disclosure_rules
-from ebi_spark.errors import DataError, InputError
+from ebi_spark.errors import DataError, InputError, did_you_mean
 from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.geography.lookup_files import read_provider_names
 from ebi_spark.lake.local_tables import LocalLake
@@ -329,10 +328,11 @@ def kept_release(lake: LocalLake, release_id: str) -> dict[str, Any]:
     rows = lake.small_rows(RELEASE, ["release_id", "tables"]) if lake.exists(RELEASE) else []
     releases = {row["release_id"]: row for row in rows}
     if release_id not in releases:
-        near = difflib.get_close_matches(release_id, releases, n=1, cutoff=0.0)
         raise InputError(
             f"there is no release {release_id!r} in {lake.location}",
-            remedy=f"did you mean {near[0]}? `ebi-spark status` lists the releases" if near else "publish one first",
+            remedy=f"{did_you_mean(release_id, releases, 0)}`ebi-spark status` lists the releases"
+            if releases
+            else "publish one first",
         )
     tables: dict[str, Any] = releases[release_id]["tables"]
     return tables

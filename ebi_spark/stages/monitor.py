@@ -117,10 +117,7 @@ class Monitor(Stage):
                 self._approvals(summary)
                 self._pathways(summary)
 
-            def changes() -> None:
-                self._changes(summary)
-
-            run_in_threads([operations_and_care, changes])
+            run_in_threads([operations_and_care, self._changes])
             report.rows = sum(summary.approvals.values()) + sum(summary.pathways.values())
             for warning in summary.warnings:
                 context.progress(warning)
@@ -340,7 +337,7 @@ class Monitor(Stage):
         )
         lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
 
-    def _changes(self, summary: MonitorSummary) -> None:
+    def _changes(self) -> None:
         """Split the change of flagged records into its factors, and compare groups of people."""
         context, config, lake = self.context, self.config, self.lake
         partial_coverage = config.coverage == "partial"
