@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ebi_spark.config.settings import AS_CONFIGURED
 from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.quoting import refuse_unusable
 from jobs.examples import as_epilog, examples_of
@@ -16,6 +17,17 @@ from jobs.exit_status import guarded
 
 # The commands that can replace a year by one with fewer records.
 SHRINKING = ("run", "ingest")
+# Every stage accepts the same options, so that a scheduler can give them to all. These have no effect on these stages: they
+# are not in the help, and a note says why.
+_ALL_POLICIES = "it works on all policies of the lake"
+WITHOUT_EFFECT = {
+    ("ingest", "--policies"): "it applies no policies",
+    ("rate", "--policies"): _ALL_POLICIES,
+    ("validate", "--policies"): _ALL_POLICIES,
+    ("publish", "--policies"): "a release has all policies of the lake",
+    ("monitor", "--years"): "it works on all years of the lake",
+    ("publish", "--years"): "a release has all years of the lake",
+}
 # The shell sets this variable when it asks for completions.
 COMPLETING = "_ARGCOMPLETE"
 _UNKNOWN = "unrecognized arguments: "
@@ -117,7 +129,7 @@ def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
     else:
         parser.add_argument(
             "--accept-shrinkage", "--accept", action=_WithoutEffect, dest="accept_shrinkage", nargs=0, default=False,
-            help=argparse.SUPPRESS,
+            const=f"only {' and '.join(SHRINKING)} replace the records of a year", help=argparse.SUPPRESS,
         )  # fmt: skip
     common_options(parser)
     return parser
@@ -128,15 +140,20 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration (YAML)")
     words = "another lake than the configuration's: a folder, a URL (s3a://…), or catalog.prefix in a catalogue"
     parser.add_argument("--lake", metavar="LAKE", help=words)
-    parser.add_argument(
-        "--years", metavar="YEARS", help="only these financial years: 2018-19..2023-24 or 2021-22,2023-24"
-    )
-    policies = parser.add_argument(
-        "--policies",
-        metavar="ID,ID",
-        help="only these policies, instead of the configuration's (`configured`, here or in --years, means the configuration's)",
-    )
-    policies.completer = _shipped_policies  # type: ignore[attr-defined]
+    stage = parser.get_default("job")
+    years = "only these financial years, such as 2018-19..2023-24 or 2021-22,2023-24"
+    policies = "only these policies"
+    if stage == "monitor":
+        policies = "split changes and compare groups of people for these policies only; rows of others are removed"
+    for name, metavar, words in (("--years", "YEARS", years), ("--policies", "ID,ID", policies)):
+        if because := WITHOUT_EFFECT.get((stage, name)):
+            parser.add_argument(name, action=_WithoutEffect, const=because, help=argparse.SUPPRESS)
+            continue
+        option = parser.add_argument(
+            name, metavar=metavar, help=f"{words} (default, or `{AS_CONFIGURED}`: those of the configuration)"
+        )
+        if name == "--policies":
+            option.completer = _shipped_policies  # type: ignore[attr-defined]
 
 
 def policy_option(parser: argparse.ArgumentParser, name: str, **settings: Any) -> None:
@@ -162,14 +179,13 @@ def flag_with_earlier_spelling(parser: argparse.ArgumentParser, spelling: str, e
 
 
 class _WithoutEffect(argparse.Action):
-    """An option that every stage accepts: on a stage that it does not change, it prints a note."""
+    """An option that every stage accepts: on a stage that it does not change, it prints a note with the reason (``const``)."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
-        print(
-            f"ebi-spark: {option_string} has no effect on {namespace.job}: only {' and '.join(SHRINKING)} replace the records "
-            "of a year",
-            file=sys.stderr,
-        )
+        if self.nargs != 0:
+            setattr(namespace, self.dest, values)
+        if values != AS_CONFIGURED:
+            print(f"ebi-spark: {option_string} has no effect on {namespace.job}: {self.const}", file=sys.stderr)
 
 
 class _EarlierSpelling(argparse.Action):

@@ -62,12 +62,14 @@ def _parser() -> JobParser:
         if name != "import":
             policy_option(command, "--policy", required=True, help="the policy whose flags are audited")
         if name == "draw":
-            command.add_argument("--years", required=True, metavar="YEARS", help="such as 2018-19..2023-24")
+            command.add_argument(
+                "--years", required=True, metavar="YEARS", help="the financial years, such as 2018-19..2023-24"
+            )
             command.add_argument("--size", required=True, type=int, metavar="N", help="how many records to draw")
             command.add_argument(
                 "--seed", type=int, default=1, metavar="K", help="another seed draws other records (default 1)"
             )
-            command.add_argument("--cap", type=int, metavar="M", help="the most records of one provider")
+            command.add_argument("--cap", type=int, metavar="M", help="draw at most this many records of one provider")
             command.add_argument(
                 "--reading", metavar="R", help="the reading that decides the strata (default: the policy's)"
             )

@@ -13,7 +13,7 @@ from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.rates.activity_change import TOTAL_FROM, TOTAL_TO, change_of_periods
 from ebi_spark.statistics.decomposition import rounded
 from ebi_spark.tables.monitoring_changes import ACTIVITY_COUNT
-from jobs.arguments import JobParser, common_options, policy_option
+from jobs.arguments import JobParser, common_options, lake_option, policy_option
 from jobs.exit_status import guarded
 from jobs.harness import read_lake
 from jobs.screen import output_console
@@ -22,12 +22,7 @@ from jobs.screen import output_console
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark change``."""
     parser = JobParser(prog="ebi-spark change", description=__doc__)
-    parser.add_argument(
-        "--lake",
-        required=True,
-        metavar="LAKE",
-        help="the lake: its folder, its URL (s3a://…), or catalog.prefix in a catalogue",
-    )
+    lake_option(parser)
     policy_option(parser, "--policy", required=True, help="the policy")
     for name, which in (("from", "earlier"), ("to", "later")):
         parser.add_argument(

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="DIR",
-        help="a folder of further policies; can be given more than once",
+        help="also load the policies in this folder; may be repeated",
     )
     parser.add_argument(
         "--all",

@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
             outcome["removed_releases"] = remove_old_releases(lake, keep, leftovers=True)
             context.progress(f"removed {len(outcome['removed_releases'])} old releases")
             hours = outcome["kept_hours"] = hours_to_keep(lake, arguments.keep_hours)
-            context.progress(f"compacting and vacuuming: versions of the last {hours:,} hours are kept")
+            context.progress(
+                f"merging small files and deleting files that are not needed: versions of the last {hours:,} hours are kept"
+            )
             done = lake.maintain(TABLES.values(), hours)
             remove_left(lake)
             outcome["maintained"] = [{"table": name, **result._asdict()} for name, result in done.items()]

@@ -1,4 +1,5 @@
-"""Match operations with approvals, follow the care before and after fusions, and split changes over the years into factors."""
+"""Match operations with approvals, follow the care before and after fusions, and split changes over the years into factors.
+Works on all years of the lake."""
 
 import sys
 

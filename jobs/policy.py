@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         if name == "lint":
             policy_option(command, "id", nargs="?", help="check the codes of this policy only")
             command.add_argument("--codes", type=Path, action="append", default=[], metavar="FILE",
-                                 help="use this code book (CSV) instead of the shipped one for its code system")  # fmt: skip
+                                 help="use this code book (CSV) instead of the shipped one for its code system; may be repeated")  # fmt: skip
         command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR",
                              help="also load the policies in this folder; may be repeated")  # fmt: skip
         command.add_argument("--config", type=Path, metavar="FILE",

@@ -1,4 +1,5 @@
-"""Publish a release of all years that were validated: suppress small numbers, check and write the tables, draw the report."""
+"""Publish a release of all years of the lake, which must have been validated: suppress small numbers, check and write the
+tables, draw the report."""
 
 import sys
 from collections.abc import Callable

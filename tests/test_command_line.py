@@ -12,6 +12,7 @@ import pytest
 from test_bad_input import no_session
 
 from ebi_spark import __version__
+from ebi_spark.runs.stage_inputs import STAGES
 from jobs import cli, harness, run
 from jobs.examples import EXAMPLES
 
@@ -119,6 +120,29 @@ def test_an_option_without_effect_says_so(
     assert importlib.import_module("jobs.rate").main(["--config", "run.yml", spelling]) == 0
     assert f"{spelling} has no effect on rate: only run and ingest replace" in capsys.readouterr().err
     assert run.main(["--config", "run.yml", "--accept-shrinkage"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [(command, option) for command in ("run", *STAGES) for option in ("--years", "--policies")],
+)
+def test_years_and_policies_are_in_the_help_of_the_stages_that_they_limit(
+    command: str, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each stage takes both, because a scheduler gives the same to all of them."""
+    monkeypatch.setattr(harness, "guarded", lambda *_, **__: 0)
+    job = importlib.import_module(f"jobs.{command}")
+    limits = (command, option) not in {
+        ("ingest", "--policies"), ("rate", "--policies"), ("monitor", "--years"), ("validate", "--policies"),
+        ("publish", "--years"), ("publish", "--policies"),
+    }  # fmt: skip
+    with pytest.raises(SystemExit):
+        job.main(["--help"])
+    assert (option in capsys.readouterr().out) == limits
+    assert job.main(["--config", "run.yml", option, "2021-22"]) == 0
+    assert (f"{option} has no effect on {command}: " in capsys.readouterr().err) != limits
+    assert job.main(["--config", "run.yml", option, "configured"]) == 0
     assert capsys.readouterr().err == ""
 
 

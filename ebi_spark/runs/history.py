@@ -432,5 +432,5 @@ def refuse_unchecked(history: RunHistory, years: Iterable[str]) -> None:
         listed = "; ".join(f"{', '.join(of)}: {reason}" for reason, of in reasons.items())
         raise InputError(
             f"nothing was published: {listed}",
-            remedy=f"run `ebi-spark validate --years {','.join(sorted(found))}` with the same configuration first",
+            remedy=f"run `ebi-spark validate --config … --years {','.join(sorted(found))}` first, with the same configuration",
         )

@@ -48,6 +48,6 @@ def silver_years(context: RunContext) -> list[str]:
     if absent or not years:
         raise InputError(
             f"silver has no records of {', '.join(absent or asked or ()) or 'any year'}",
-            remedy=f"run `ebi-spark ingest` for them first; it has {', '.join(sorted(existing)) or 'nothing'}",
+            remedy=f"run `ebi-spark ingest` for them first; silver has {', '.join(sorted(existing)) or 'nothing'}",
         )
     return years
