@@ -83,7 +83,7 @@ lint: $(READY) ## lint and types alone
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-docs: $(READY) ## the generated pages: docs/tables.md, docs/python-api.md and the keys in docs/configuration.md
+docs: $(READY) ## the generated pages: docs/tables.md, docs/python-api.md, and tables on other pages
 	@$(BIN)/python docs/generate.py
 
 picture: $(READY) ## docs/report.png: the first screen of the demo's report (needs Chromium)

@@ -198,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     if not 0 < given.efficiency <= 1 or min(given.price, given.night, given.evening) <= 0:
         parser.error("--efficiency is above 0 and at most 1; --price, --night and --evening are above 0")
     if not given.page_only and not hasattr(os, "sched_getaffinity"):
-        parser.error("measuring needs Linux, which holds a process to some of the cores; --page-only does not")
+        parser.error("measuring needs Linux, which can limit a process to some of the cores; --page-only does not")
     if not given.page_only and max(given.cores) > len(os.sched_getaffinity(0)):
         parser.error(f"this process may use {len(os.sched_getaffinity(0))} cores, fewer than --cores asks for")
     for name in ("out", "data", "work", "national"):

@@ -38,6 +38,10 @@ AROUND, WHOLE = "start and end", "whole job"
 BLUE, VERMILLION, ORANGE, GREY, INK, PALE = "#0072B2", "#D55E00", "#E69F00", "#8A8F98", "#1F2933", "#D9DDE2"
 COLOURS = (BLUE, VERMILLION, ORANGE, GREY, INK)
 HOUR = 3600.0
+WITHOUT_MONITOR = """
+
+**The stage `monitor` is not included**, because it did not exist when this was measured. It is in no time, cost or number of cores on this
+page: a run takes longer ([benchmarks/README.md](../benchmarks/README.md#beside-duckdb) has one with it)."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def _head(state: dict[str, Any], names: dict[str, str]) -> str:
     processor = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gigabytes']} GB"
     loads = [item["load_before"] for item in items]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    without = "" if any("monitor" in item["stages"] for item in items) else WITHOUT_MONITOR
     return f"""# Scaling
 
 How long the whole job takes by rows and cores, and what that means for a dozen national years. `python -m benchmarks.scaling`
@@ -126,7 +131,7 @@ hand is lost with the next run. `--page-only` draws the page again without measu
 | Machine | {processor}; driver memory {machine["driver_memory"]} |
 | Versions | {versions} |
 | Measured | {" to ".join(dict.fromkeys((days[0], days[-1])))}, code of commit {", ".join(commits) or "unknown"} |
-| Other work | load average before a measurement: {min(loads)} to {max(loads)} |"""
+| Other work | load average before a measurement: {min(loads)} to {max(loads)} |{without}"""
 
 
 def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> str:
@@ -151,8 +156,6 @@ def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> st
     header = " | ".join((*STAGES, AROUND, WHOLE))
     repeats = max(len(items) for items in groups.values())
     medians = f" Seconds are medians of up to {repeats} repetitions." if repeats > 1 else ""
-    if not any("monitor" in item["stages"] for item in state["measurements"]):
-        medians += " The stage `monitor` did not exist yet: a run of today takes longer by it."
     return f"""## Measured
 
 Made-up SUS+ files (Parquet) of one financial year, with one derived row and {mix} attendances for each spell, into a new lake.

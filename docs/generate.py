@@ -1,7 +1,8 @@
 """Writes what follows from the code: ``docs/tables.md``, ``docs/python-api.md``, the tables of keys in
-``docs/configuration.md``, and the JSON Schema of the configuration, ``conf/run.schema.json``.
+``docs/configuration.md``, of platforms in ``docs/sources.md`` and of steps in ``docs/monitoring-pathway.md``, and the JSON Schema
+of the configuration, ``conf/run.schema.json``.
 
-``make docs`` runs it. ``tests/test_docs.py`` fails while a page is not current.
+``make docs`` runs it. ``tests/test_docs.py`` fails if a page is not current.
 """
 
 import doctest
@@ -47,7 +48,7 @@ GROUPS = {
 
 LAYERS = {
     "silver": "Records as they were read, cleaned and counted. **Restricted**: these tables have patients' records.",
-    "gold": "Flags, rates and the run log. **Restricted**: these tables have patients' records or figures before disclosure "
+    "gold": "Flags, rates, monitoring and the run log. **Restricted**: these tables have patients' records or figures before disclosure "
     "control.",
     "published": "What may leave: tables after disclosure control, by release. Always join to the current release.",
 }
@@ -59,7 +60,7 @@ def tables_page() -> str:
         "# Tables",
         "",
         "Every table of a lake, from [ebi_spark/tables/](../ebi_spark/tables). This page is generated: run",
-        "`make docs` after a change of the schemas. All tables are Delta tables with reader protocol 1. A check makes sure that columns",
+        "`make docs` after a change of a table. All tables are Delta tables with reader protocol 1. A check makes sure that columns",
         "marked ● are never empty. [methods.md](methods.md) says how a figure is made, and [reading-results.md](reading-results.md) how",
         "to read a release.",
     ]

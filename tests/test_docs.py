@@ -4,13 +4,17 @@ import doctest
 import importlib
 import importlib.util
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_layers import LAYERS
 
 from ebi_spark.config.load import load_config
 from ebi_spark.policies.load import load_policies
+from jobs import cli
+from jobs.arguments import JobParser
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("conf/*/README.md")])
@@ -58,6 +62,45 @@ def test_generated_pages_are_current() -> None:
     spec.loader.exec_module(generate)
     stale = [page.name for page, text in generate.pages().items() if page.read_text(encoding="utf-8") != text]
     assert stale == [], "run `make docs`"
+
+
+class Parsed(Exception):
+    """Raised when the arguments of a command have been parsed, instead of the work."""
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each command in a block of shell commands, or after a prompt, with its page."""
+    found = []
+    for page in PAGES:
+        for language, block in re.findall(
+            r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        ):
+            prompt = "" if language == "sh" else r"\$ "
+            typed = re.findall(rf"^{prompt}(?:[A-Z_]+=\S+ )?(?:\S*/)?ebi-spark (.+)$", block, re.MULTILINE)
+            found += [(page.name, command) for command in typed]
+    return found
+
+
+def test_commands_on_pages_can_be_typed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments of each are understood; the work is left out."""
+    parse = JobParser.parse_args
+
+    def parse_only(self: JobParser, *arguments: Any) -> Any:
+        parse(self, *arguments)
+        raise Parsed
+
+    monkeypatch.setattr(JobParser, "parse_args", parse_only)
+    tried = commands()
+    assert len(tried) > 30
+    for page, command in tried:
+        words = shlex.split(command.partition(" > ")[0], comments=True)
+        try:
+            cli.main(words)
+        except Parsed:
+            continue
+        except SystemExit as ended:
+            pytest.fail(f"{page}: ebi-spark {command}: status {ended.code}")
+        pytest.fail(f"{page}: ebi-spark {command}: there is no such command")
 
 
 def examples(page: str, first_key: str) -> list[str]:

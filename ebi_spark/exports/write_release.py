@@ -58,7 +58,7 @@ def write_release(
         except ModuleNotFoundError as error:
             raise InputError(
                 f"the format {name} needs the package {error.name}, which is not installed",
-                remedy="install the extra `exports` of ebi-spark: `pip install ebi-spark[exports]`",
+                remedy="install ebi-spark with its extra `exports` (`make setup` does)",
             ) from None
         except OSError as error:
             raise InputError(

@@ -296,7 +296,7 @@ RUN_LOG = Table(
     "one stage of one run",
     """
     run_id string -- the run
-    stage string -- ingest, flag, rate, monitor, validate, publish and others
+    stage string -- ingest, flag, rate, monitor, validate or publish; roll_back for `publish --release`
     started_at timestamp -- when the stage began
     ended_at timestamp -- when the stage ended
     outcome string -- done, failed or broken
@@ -316,7 +316,7 @@ BATCH = Table(
     "what one stage of one run (of an ingest: one batch of years) worked on and used; the next run compares it to decide what is due. Counts only with a row in gold/run_log of the same run, stage and time",
     """
     run_id string -- the run
-    stage string -- ingest, flag, rate, validate, publish and others that can be due
+    stage string -- ingest, flag, rate, monitor, validate or publish
     started_at timestamp -- when the stage began, as in gold/run_log
     outcome string -- done, or failed if a check or a limit stopped it
     reasons array<string> -- why the stage was due, in words; empty if it was called by its name or with --force
@@ -328,7 +328,7 @@ BATCH = Table(
     every_year boolean -- true if the configuration named no years
     whole boolean -- false if flag worked on some policies only, so that rows of other policies stayed
     keep_releases int -- the number of releases to keep, by the configuration
-    years_by_layer map<string,array<string>> -- validate: the years whose tables were checked, by layer (silver, flags, rates)
+    years_by_layer map<string,array<string>> -- validate: the years whose tables were checked, by layer (silver, flags, rates, monitoring)
     years_found array<string> -- ingest: all years that the run had to bring up to date, also in other batches
     years_unchanged array<string> -- ingest: the years whose source files were checked and did not have to be read
     files array<struct<file:string,financial_year:string,fingerprint:string>> -- ingest: the source files that were read, by year (NULL: rows without a year), with a fingerprint of the status of their rows; NULL if nothing was read
