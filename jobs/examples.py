@@ -35,7 +35,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ebi-spark policy show 2Y_back_pain_fusion --lake lake", "the same, with what each decision changes"),
         ("ebi-spark policy lint --config run.yml", "check the codes of all policies"),
         ("ebi-spark policy import page.txt --out policies", "a policy file from a published page"),
-        ("ebi-spark policy diff 2S_lower_back_imaging 2022-08 2023-12", "what a revision changed"),
+        ("ebi-spark policy diff 2Y_back_pain_fusion 2022-08 2024-09", "what a revision changed"),
     ),
     "change": (
         ("ebi-spark change --lake lake --policy 2Y_back_pain_fusion --from 2018-19 --to 2023-24", "two years, England"),

@@ -61,7 +61,6 @@ def show_policy(policy: Policy) -> None:
     for point in policy.to_complete:
         console.print(headed("to complete", f"  {point}", "yellow"), highlight=False)
     for revision in policy.revisions:
-        until = f" to {revision.end}" if revision.end else ""
         if revision.rationale:
             console.print(f"revision {revision.name}: {revision.rationale}", highlight=False)
         if revision.readings["as_published"].definition.get("coding_seen") is False:
@@ -82,7 +81,7 @@ def show_policy(policy: Policy) -> None:
                 "if it cannot be decided",
                 "coding",
                 "decision",
-                title=f"revision {revision.name} (in force from {revision.start}{until}{_DATED[revision.dated]}), "
+                title=f"revision {revision.name} (in force {revision.days}{_DATED[revision.dated]}), "
                 f"reading {reading.reading}{default}, fingerprint {reading.fingerprint}",
             )
             for clause in reading.clauses:
@@ -200,7 +199,7 @@ def show_changes(policy: Policy, before: Revision, after: Revision, found: list[
     if not found:
         console.print("nothing changed", highlight=False)
         return
-    table = _table("reading", "clause", "change", "from", "to")
+    table = _table("reading", "clause", "change", "before", "after")
     for change in found:
         shown = (change.before, change.after) if change.kind in ("words", "missing", "coding", "in_force") else ("", "")
         table.add_row(*(change.reading, change.clause, change.text, *shown))

@@ -43,6 +43,15 @@ def test_examples_can_be_typed_as_they_are(
     assert "\nexamples:\n" in capsys.readouterr().out
 
 
+def test_examples_about_shipped_policies_are_about_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = [
+        typed for typed, _ in EXAMPLES["policy"] if not {"--lake", "--config", "import"} & set(shlex.split(typed))
+    ]
+    assert len(shipped) == 3  # list, show, diff
+    for typed in shipped:
+        assert cli.main(shlex.split(typed)[1:]) == 0, capsys.readouterr().err
+
+
 def completed(typed: str, folder: Path) -> list[str]:
     """What a shell would offer."""
     answer = folder / "answer"

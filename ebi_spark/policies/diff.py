@@ -72,9 +72,8 @@ def changes(before: Revision, after: Revision) -> list[Change]:
 
 
 def _in_force(before: Revision, after: Revision) -> Iterator[Change]:
-    spans = [f"{r.start} to {r.end or 'now'}" for r in (before, after)]
-    if spans[0] != spans[1]:
-        yield Change("", "", "in_force", spans[0], spans[1], f"in force {spans[0]}, then {spans[1]}")
+    if before.days != after.days:
+        yield Change("", "", "in_force", before.days, after.days, "in force on other days")
 
 
 def _clauses(reading: str, before: list[Clause], after: list[Clause]) -> Iterator[Change]:

@@ -245,6 +245,11 @@ class Revision:
     baseline: dict[str, Any] = field(default_factory=dict)  # past activity as stated by the source
 
     @property
+    def days(self) -> str:
+        """When it is in force, in words."""
+        return f"from {self.start}" + (f" until the day before {self.end}" if self.end else "")
+
+    @property
     def scope_test(self) -> Test:
         """The test that decides which records are in scope."""
         assert self.scope.test is not None
