@@ -42,8 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
-        if arguments.spells < 0 or arguments.attendances < 0:
-            raise InputError("the number of rows is negative", remedy="give 0 or more")
+        for name in ("spells", "attendances"):
+            if getattr(arguments, name) < 1:
+                raise InputError(
+                    f"--{name} {getattr(arguments, name)}: it must be 1 or more", remedy=f"correct --{name}"
+                )
         if not -(2**31) <= arguments.seed < 2**31:
             raise InputError(
                 f"--seed cannot be {arguments.seed}", remedy="give a whole number from -2147483648 to 2147483647"
@@ -63,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         outcome["tables"] = counts
         if not arguments.json:
             for name, rows in counts.items():
-                print(f"{name:<12} {rows:>14,} rows")
+                print(f"{name:<{max(map(len, counts))}} {rows:>12,} rows")
             print(f"\nNow run it: ebi-spark run --config {arguments.out / 'run.yml'}")
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)

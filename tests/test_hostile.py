@@ -224,6 +224,9 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "that generates files below a file": lambda folder: (
         (folder / "file").write_text("x"), answer_of(generate.main, "--out", str(folder / "file" / "made")),
     )[-1],
+    "that generates files with no spell": lambda folder: answer_of(
+        generate.main, "--out", str(folder / "made"), "--spells", "0"
+    ),
     "that generates files with a seed of thirty digits": lambda folder: answer_of(
         generate.main, "--out", str(folder / "made"), "--seed", "9" * 30
     ),
