@@ -31,10 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--openlineage-url",
         metavar="URL",
-        help="send OpenLineage events to the server at this address, after the files are written",
+        help="send the OpenLineage events to the server at this address instead of a file, after the other files are written",
     )
     common_options(parser)
     arguments = parser.parse_args(argv)
+    if arguments.openlineage_url and arguments.formats and "openlineage" not in arguments.formats:
+        parser.error("--openlineage-url needs the format openlineage, which --format leaves out")
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
         from ebi_spark.exports.write_release import make_folder, write_release

@@ -164,6 +164,10 @@ def test_years_and_policies_are_in_the_help_of_the_stages_that_they_limit(
         (["run", "--confg", "x"], "run: unrecognized arguments: --confg", "did you mean --config?"),
         (["explain", "--lake", "x", "--recrod=1"], "explain: unrecognized arguments: --recrod", "did you mean --record?"),
         (["status", "--lake"], "status: --lake needs a value", "for example `ebi-spark status --lake lake`."),
+        (
+            ["export", "--lake", "x", "--out", "y", "--format", "xlsx", "--openlineage-url", "http://z"],
+            "export: --openlineage-url needs the format openlineage", "`ebi-spark export --help`",
+        ),
         (["audit", "estimate", "--lake", "x"], "audit estimate: --policy is missing", "for example `ebi-spark audit estimate --lake"),
     ],
 )  # fmt: skip
