@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ebi_spark.config.settings import AS_CONFIGURED
 from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.quoting import refuse_unusable
 from jobs.examples import as_epilog, examples_of
@@ -137,6 +136,9 @@ def stage_parser(name: str, doc: str) -> argparse.ArgumentParser:
 
 def configuration_options(parser: argparse.ArgumentParser) -> None:
     """The configuration, and the options that replace some of its keys."""
+    # Here, because importing the settings takes time that commands without them need not spend.
+    from ebi_spark.config.settings import AS_CONFIGURED
+
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="the configuration (YAML)")
     words = "another lake than the configuration's: a folder, a URL (s3a://…), or catalog.prefix in a catalogue"
     parser.add_argument("--lake", metavar="LAKE", help=words)
@@ -182,6 +184,8 @@ class _WithoutEffect(argparse.Action):
     """An option that every stage accepts: on a stage that it does not change, it prints a note with the reason (``const``)."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        from ebi_spark.config.settings import AS_CONFIGURED
+
         if self.nargs != 0:
             setattr(namespace, self.dest, values)
         if values != AS_CONFIGURED:
