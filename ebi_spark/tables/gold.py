@@ -250,9 +250,9 @@ PROVIDER_MONTH = Table(
     records bigint -- all records, whatever the procedure
     provisional boolean -- one of the latest months of the data set: more records are expected
     pandemic boolean -- one of the months marked as pandemic
-    typical_month double -- median of the provider's months with records in the year, without provisional and pandemic months
+    typical_month double -- median of the provider's months with records in the year; provisional and pandemic months count only if there are no others
     share_of_typical double -- records / typical_month
-    low boolean -- fewer than half the records of a typical month, where a typical month has 20 records or more
+    low boolean -- fewer than half the records of a typical month, where a typical month has 20 records or more; never a pandemic month
     run_id string -- the run that wrote the row
 """,
     partition_by=(YEAR,),

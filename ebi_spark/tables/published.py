@@ -166,7 +166,7 @@ COMPLETENESS = Table(
     providers bigint -- number of providers that have rows in this table; given for England only
     providers_low bigint -- how many of these have less than half of their typical month; given for England only
     share_of_typical double -- a provider's records divided by those of its typical month of the year, rounded to tenths
-    low boolean -- less than half of a typical month
+    low boolean -- less than half of a typical month; never a pandemic month
     provisional boolean -- one of the latest months of the data set: more records are expected
     pandemic boolean -- one of the months marked as pandemic
     status string -- ok; a provider with fewer than 100 records in a typical month has no rows
