@@ -32,11 +32,12 @@ SPELLS, ATTENDANCES = 20_000_000, 120_000_000
 # A spell has a derived row of its own.
 NATIONAL_ROWS = 2 * SPELLS + ATTENDANCES
 YEARS = 12
-STAGES = ("ingest", "flag", "rate", "validate", "publish")
+STAGES = ("ingest", "flag", "rate", "monitor", "validate", "publish")
 AROUND, WHOLE = "start and end", "whole job"
 # Okabe and Ito's palette, which people with any kind of colour vision can distinguish.
-BLUE, VERMILLION, ORANGE, GREY, INK, PALE = "#0072B2", "#D55E00", "#E69F00", "#8A8F98", "#1F2933", "#D9DDE2"
-COLOURS = (BLUE, VERMILLION, ORANGE, GREY, INK)
+BLUE, VERMILLION, ORANGE, GREEN = "#0072B2", "#D55E00", "#E69F00", "#009E73"
+GREY, INK, PALE = "#8A8F98", "#1F2933", "#D9DDE2"
+COLOURS = (BLUE, VERMILLION, ORANGE, GREY, INK, GREEN)
 HOUR = 3600.0
 WITHOUT_MONITOR = """
 
@@ -75,7 +76,7 @@ def fitted(state: dict[str, Any], assumed: Assumed) -> Fitted:
     if "national" in state:
         large.append(state["national"] | {"rows": sum(state["national"]["rows"].values())})
     points: dict[str, list[Point]] = {}
-    for name in (*STAGES, AROUND, WHOLE):
+    for name in (*stages_of(state), AROUND, WHOLE):
         points[name] = [Point(item["rows"], item["cores"], _seconds(item, name)) for item in large]
     models = {name: fit(own) for name, own in points.items()}
     others = refits(points[WHOLE])
@@ -86,6 +87,12 @@ def fitted(state: dict[str, Any], assumed: Assumed) -> Fitted:
         for cores in assumed.clusters
     ]
     return Fitted(points, models, qualities, others, measured, year)
+
+
+def stages_of(state: dict[str, Any]) -> tuple[str, ...]:
+    """The stages that every measurement has."""
+    measured = [*state["measurements"], *([state["national"]] if "national" in state else [])]
+    return tuple(name for name in STAGES if all(name in item["stages"] for item in measured))
 
 
 def write_page(state: dict[str, Any], measurements: Path, assumed: Assumed) -> list[Path]:
@@ -119,7 +126,7 @@ def _head(state: dict[str, Any], names: dict[str, str]) -> str:
     processor = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gigabytes']} GB"
     loads = [item["load_before"] for item in items]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    without = "" if any("monitor" in item["stages"] for item in items) else WITHOUT_MONITOR
+    without = "" if "monitor" in stages_of(state) else WITHOUT_MONITOR
     return f"""# Scaling
 
 How long the whole job takes by rows and cores, and what that means for a dozen national years. `python -m benchmarks.scaling`
@@ -135,13 +142,13 @@ hand is lost with the next run. `--page-only` draws the page again without measu
 
 
 def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> str:
-    mix, groups = state["attendances_a_spell"], _groups(state["measurements"])
+    mix, groups, named = state["attendances_a_spell"], _groups(state["measurements"]), stages_of(state)
     base: dict[int, float] = {}
     lines = []
     for (rows, cores), items in groups.items():
         seconds = _median(items, WHOLE)
         faster = base.setdefault(rows, seconds) / seconds
-        stages = " | ".join(_count(_median(items, name)) for name in (*STAGES, AROUND))
+        stages = " | ".join(_count(_median(items, name)) for name in (*named, AROUND))
         used = [item["processor_seconds"] for item in items if item["processor_seconds"] is not None]
         processor = _count(statistics.median(used)) if used else ""
         peak = _count(max(item["peak_megabytes"] for item in items))
@@ -153,7 +160,7 @@ def _measured(state: dict[str, Any], found: Fitted, names: dict[str, str]) -> st
         item["small"] for item in state["measurements"]
     ) else ""  # fmt: skip
     table = "\n".join(lines)
-    header = " | ".join((*STAGES, AROUND, WHOLE))
+    header = " | ".join((*named, AROUND, WHOLE))
     repeats = max(len(items) for items in groups.values())
     medians = f" Seconds are medians of up to {repeats} repetitions." if repeats > 1 else ""
     return f"""## Measured
@@ -164,7 +171,7 @@ Java's compilers and collectors, was limited to the cores. "Start and end" is th
 session.{medians}
 
 | Source rows | Cores | {header} | Times as fast | Processor s | Rows/s | Peak MB |
-|---:|---:|{"---:|" * (len(STAGES) + 6)}
+|---:|---:|{"---:|" * (len(named) + 6)}
 {table}{starred}
 
 {_memory(groups)}
@@ -408,6 +415,7 @@ def _shares(found: Fitted) -> str:
         {point.rows for point in found.points[WHOLE] if point.rows < NATIONAL_ROWS / 2}
     )  # it has bars itself
     most = found.year[-1].cores
+    names = [name for name in found.models if name != WHOLE]
     bars = [
         *((f"{rows / MILLION:.1f} million rows, {found.measured_cores} cores", rows, found.measured_cores)
           for rows in (sizes[0], sizes[-1])),
@@ -416,13 +424,13 @@ def _shares(found: Fitted) -> str:
     ]  # fmt: skip
     with _drawing(0.42 * len(bars) + 1.2) as (figure, axes):
         for place, (_, rows, cores) in enumerate(bars):
-            seconds = [found.models[name].seconds(rows, cores) for name in (*STAGES, AROUND)]
+            seconds = [found.models[name].seconds(rows, cores) for name in names]
             so_far = 0.0
             for number, value in enumerate(seconds):
                 share = 100 * value / sum(seconds)
                 axes.barh(
-                    [place], [share], left=[so_far], height=0.62, color=(*COLOURS, PALE)[number], edgecolor="white",
-                    linewidth=0.6, label=(*STAGES, AROUND)[number] if place == 0 else None,
+                    [place], [share], left=[so_far], height=0.62, color=PALE if names[number] == AROUND else COLOURS[number],
+                    edgecolor="white", linewidth=0.6, label=names[number] if place == 0 else None,
                 )  # fmt: skip
                 so_far += share
         axes.set_yticks(range(len(bars)), [name for name, _, _ in bars])

@@ -35,7 +35,7 @@ def points(model: Model, off: float = 0.0) -> list[Point]:
 
 
 def state(model: Model = KNOWN, small: tuple[int, ...] = ()) -> dict[str, Any]:
-    """Measurements as the bench keeps them: each stage takes a seventh of the job, start and end two."""
+    """Measurements as the bench keeps them: each stage takes a seventh of the job, and so do start and end."""
     measurements = [
         {
             "size": point.rows, "rows": point.rows + 7, "cores": point.cores, "repetition": 1,
@@ -127,6 +127,17 @@ def test_the_page_has_its_tables_and_figures(tmp_path: Path) -> None:
     assert [path.name for path in written[1:]] == ["s-seconds.svg", "s-stages.svg"]
     for path in written[1:]:
         assert f"]({path.name})" in page and path.read_text(encoding="utf-8").rstrip().endswith("</svg>")
+
+
+def test_a_stage_that_was_not_measured_is_named_and_has_no_figures(tmp_path: Path) -> None:
+    """Measurements from before there was the stage `monitor` have no seconds of it."""
+    whole = write_page(state(), tmp_path / "s.json", Assumed())[0].read_text(encoding="utf-8")
+    assert "| monitor |" in whole and "is not included" not in whole
+    earlier = state()
+    earlier["measurements"][-1]["stages"].pop("monitor")
+    page = write_page(earlier, tmp_path / "s.json", Assumed())[0].read_text(encoding="utf-8")
+    assert "| monitor |" not in page and "**The stage `monitor` is not included**" in page
+    assert len({len(row) for row in tables(page)[1]}) == 1
 
 
 def test_a_national_year_that_was_run_goes_into_the_fit(tmp_path: Path) -> None:
