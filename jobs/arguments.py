@@ -22,6 +22,7 @@ _ALL_POLICIES = "it works on all policies of the lake"
 WITHOUT_EFFECT = {
     ("ingest", "--policies"): "it applies no policies",
     ("rate", "--policies"): _ALL_POLICIES,
+    ("monitor", "--policies"): _ALL_POLICIES,
     ("validate", "--policies"): _ALL_POLICIES,
     ("publish", "--policies"): "a release has all policies of the lake",
     ("monitor", "--years"): "it works on all years of the lake",
@@ -144,10 +145,7 @@ def configuration_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lake", metavar="LAKE", help=words)
     stage = parser.get_default("job")
     years = "only these financial years, such as 2018-19..2023-24 or 2021-22,2023-24"
-    policies = "only these policies"
-    if stage == "monitor":
-        policies = "split changes and compare groups of people for these policies only; rows of others are removed"
-    for name, metavar, words in (("--years", "YEARS", years), ("--policies", "ID,ID", policies)):
+    for name, metavar, words in (("--years", "YEARS", years), ("--policies", "ID,ID", "only these policies")):
         if because := WITHOUT_EFFECT.get((stage, name)):
             parser.add_argument(name, action=_WithoutEffect, const=because, help=argparse.SUPPRESS)
             continue

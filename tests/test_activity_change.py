@@ -12,7 +12,7 @@ from datetime import date
 from itertools import permutations
 from math import fsum, prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -28,6 +28,7 @@ from ebi_spark.errors import InputError
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.lake.storage import Lake
 from ebi_spark.pathway.definitions import definitions as pathway_definitions
 from ebi_spark.pathway.definitions import definitions_after
 from ebi_spark.policies.load import load_policies, revision_periods
@@ -58,12 +59,16 @@ from ebi_spark.rates.equality import (
     read_people_of_fifths,
 )
 from ebi_spark.rates.population_files import LAST_BAND, SEXES
+from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.small_frames import small_frame
+from ebi_spark.stages.monitor import Monitor
+from ebi_spark.stages.run_context import RunContext
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
 from ebi_spark.statistics.inequality import Estimate, Stratum, poisson_limits, slope_index, standardised
 from ebi_spark.tables.gold import ACTIVITY_FLAG
 from ebi_spark.tables.monitoring_changes import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
+from ebi_spark.tables.table import Table
 from tests.test_population import listed
 
 FUSION, IMAGING = "2Y_back_pain_fusion", "2S_lower_back_imaging"
@@ -106,6 +111,28 @@ def test_codes_have_their_official_titles() -> None:
     assert sorted(by_approach) == sorted(every)
     later = [step for step in definitions_after()["steps"] if step["id"] in ("further_fusion", "revision")]
     assert sorted(item["code"] for step in later for item in step["codes"]) == sorted(every)
+
+
+def test_a_run_of_one_policy_keeps_the_changes_of_the_others_in_the_lake() -> None:
+    """`monitor` replaces its tables whole, so it covers all policies that the lake has flags of."""
+    applied = ("gold/policy", [{"policy_id": FUSION}, {"policy_id": IMAGING}])
+
+    class OfTwoPolicies:
+        def small_rows(self, table: Table, *_: Any) -> list[dict[str, str]]:
+            assert table.full_name == applied[0]
+            return applied[1]
+
+    config = replace(CONFIG, policies=[IMAGING])
+    stage = Monitor(RunContext(config, cast("Lake", OfTwoPolicies()), "run"))
+    assert {policy.id for policy in stage.context.inputs.policies} == {IMAGING}
+    assert {period.policy.id for period in stage._periods} == {FUSION, IMAGING}
+
+
+def test_revisions_of_policies_that_were_not_asked_for_can_be_fixed() -> None:
+    fixed = replace(CONFIG, policies=[IMAGING], basis="fixed", fixed_revisions={FUSION: "2022-08"})
+    assert [period.policy.id for period in RunInputs(fixed).periods] == [IMAGING]
+    with pytest.raises(InputError, match="fixed_revisions: there is no policy 'fusion'"):
+        _ = RunInputs(replace(fixed, fixed_revisions={"fusion": "2022-08"})).periods
 
 
 def test_chains_name_clauses_of_their_policies() -> None:

@@ -143,7 +143,8 @@ def test_years_and_policies_are_in_the_help_of_the_stages_that_they_limit(
     monkeypatch.setattr(harness, "guarded", lambda *_, **__: 0)
     job = importlib.import_module(f"jobs.{command}")
     limits = (command, option) not in {
-        ("ingest", "--policies"), ("rate", "--policies"), ("monitor", "--years"), ("validate", "--policies"),
+        ("ingest", "--policies"), ("rate", "--policies"), ("monitor", "--years"), ("monitor", "--policies"),
+        ("validate", "--policies"),
         ("publish", "--years"), ("publish", "--policies"),
     }  # fmt: skip
     with pytest.raises(SystemExit):

@@ -183,21 +183,23 @@ def _build(policy_id: str, documents: Documents, shared: Shared) -> Policy:
     )
 
 
+def refuse_unknown_policies(fixed_revisions: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse ``fixed_revisions`` that name a policy that is not among the ``known``."""
+    ids = sorted(known)
+    for name in fixed_revisions:
+        if name not in ids:
+            raise InputError(f"fixed_revisions: there is no policy {name!r}", remedy=f"choose from: {', '.join(ids)}")
+
+
 def revision_periods(policies: Iterable[Policy], config: RunConfig) -> list[RevisionPeriod]:
     """Which revision applies to which period of activity: each while it is in force, or with ``basis: fixed`` one revision
     for all days. The first revision also applies to activity before it (decision 11).
 
-    An :class:`InputError` refuses drafts, and names a policy or revision of ``fixed_revisions`` that does not exist.
+    An :class:`InputError` refuses drafts, and names a revision of ``fixed_revisions`` that does not exist.
     """
     policies = list(policies)
     refuse_drafts(policies)
-    ids = {policy.id for policy in policies}
     chosen: list[RevisionPeriod] = []
-    for name in config.fixed_revisions:
-        if name not in ids:
-            raise InputError(
-                f"fixed_revisions: there is no policy {name!r}", remedy=f"choose from: {', '.join(sorted(ids))}"
-            )
     for policy in policies:
         if config.basis == "fixed":
             named = config.fixed_revisions.get(policy.id, policy.revisions[-1].name)

@@ -1,10 +1,11 @@
 """What a run finds once and then hands on: its source files and its policies."""
 
+from collections.abc import Collection
 from functools import cached_property
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import TableSource
-from ebi_spark.policies.load import load_policies, revision_periods
+from ebi_spark.policies.load import load_policies, refuse_unknown_policies, revision_periods
 from ebi_spark.policies.model import Policy, RevisionPeriod
 from ebi_spark.sources.file_inventory import find_files
 
@@ -32,6 +33,18 @@ class RunInputs:
         return load_policies(self.config.policy_dirs, self.config.policies)
 
     @cached_property
+    def known_policies(self) -> list[Policy]:
+        """All policies, also those that the configuration does not ask for. The lake may have flags of these."""
+        return self.policies if self.config.policies is None else load_policies(self.config.policy_dirs)
+
+    @cached_property
     def periods(self) -> list[RevisionPeriod]:
-        """Which revision of each policy applies when. Raises :class:`InputError` for drafts and unknown revisions."""
-        return revision_periods(self.policies, self.config)
+        """Which revision of each policy that was asked for applies when. Raises :class:`InputError` for drafts and unknown
+        revisions."""
+        return self.periods_of({policy.id for policy in self.policies})
+
+    def periods_of(self, policies: Collection[str]) -> list[RevisionPeriod]:
+        """Which revision of each of these policies applies when."""
+        known = {policy.id for policy in self.known_policies}
+        refuse_unknown_policies(self.config.fixed_revisions, known)
+        return revision_periods([policy for policy in self.known_policies if policy.id in policies], self.config)

@@ -125,7 +125,7 @@ def stage_inputs(
         if stage in SETTINGS.get(item.name, STAGES) and value != default_of(item):
             recorded |= _setting(item.name, value)
     if stage == "rate":
-        recorded["policies:"] = fingerprint([_published_by(policy) for policy in inputs.policies])
+        recorded["policies:"] = fingerprint([_published_by(policy) for policy in inputs.known_policies])
     if stage in ("ingest", "monitor"):
         for source in config.record_sources if stage == "ingest" else config.registers:
             for role, table in source.tables.items():

@@ -36,8 +36,7 @@ from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.pathway.measures import measure_counts, measure_rows
 from ebi_spark.pathway.operations import FEW, operations
-from ebi_spark.policies.load import load_policies
-from ebi_spark.policies.model import Policy
+from ebi_spark.policies.model import Policy, RevisionPeriod
 from ebi_spark.rates.activity_change import (
     area_counts,
     chains,
@@ -177,7 +176,7 @@ class Monitor(Stage):
         if rows is None:
             self._clear(PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE)
             return []
-        known = self.context.inputs.policies if config.policies is None else load_policies(config.policy_dirs)
+        known = self.context.inputs.known_policies
         plausible = date.fromisoformat(min(config.activity_from.values())), config.day
         classified = classify_entries(rows, [policy.id for policy in known], shown, plausible).withColumn(
             "run_id", run_id
@@ -245,6 +244,11 @@ class Monitor(Stage):
     def _policies_applied(self) -> set[str]:
         """The policies for admitted care that the lake has flags of."""
         return {row["policy_id"] for row in self._readings if row["dataset"] == "apc"}
+
+    @cached_property
+    def _periods(self) -> list[RevisionPeriod]:
+        """Which revision of each policy that the lake has flags of applies when. The run may have been asked for a few of them."""
+        return self.context.inputs.periods_of({row["policy_id"] for row in self._readings})
 
     @cached_property
     def _readings(self) -> list[dict[str, Any]]:
@@ -350,7 +354,7 @@ class Monitor(Stage):
         totals = {area: sum(strata.values()) for area, strata in people.items()}
         covered = [year for year in every_year if (population or self.geography).covers(year)]
         context.progress("splitting the change of flagged records into its factors")
-        split = chains(context.inputs.periods)
+        split = chains(self._periods)
         counted: list[dict[str, Any]] = []
         if split and every_year:
             frame = counts_frame(records, flags, split, read_lookups(context.spark, config), self.geography)
@@ -379,7 +383,7 @@ class Monitor(Stage):
         population: Population | None,
     ) -> list[dict[str, Any]]:
         """The rows of ``gold/equality_rate``: each national policy over its newest pooled years."""
-        config, periods = self.config, self.context.inputs.periods
+        config, periods = self.config, self._periods
         pooled: dict[str, tuple[Policy, tuple[str, ...]]] = {}
         for period in periods:
             policy = period.policy
