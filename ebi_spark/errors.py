@@ -24,11 +24,17 @@ def shown(text: str) -> str:
     )
 
 
-def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """A suggestion for a mistyped name: ``did you mean NAME? `` (with a blank at its end), or an empty text if no known name is like
-    it. ``cutoff``: how alike they have to be, from 0 (the nearest name, however different) to 1."""
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)
-    return f"did you mean {near[0]}? " if near else ""
+def nearest_name(given: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that a mistyped name is most like; None if none is like it. ``cutoff``: how alike they have to be, from 0
+    (the nearest name, however different) to 1."""
+    return next(iter(difflib.get_close_matches(given, list(known), n=1, cutoff=cutoff)), None)
+
+
+def did_you_mean(given: str, known: Iterable[str], cutoff: float = 0.6, *, quoted: bool = False) -> str:
+    """A suggestion for a mistyped name: ``did you mean NAME? `` (with a blank at its end, and NAME in quotation marks if ``quoted``),
+    or an empty text if :func:`nearest_name` finds none."""
+    near = nearest_name(given, known, cutoff)
+    return "" if near is None else f"did you mean {near!r}? " if quoted else f"did you mean {near}? "
 
 
 def spark_condition(error: BaseException) -> str:

@@ -1,7 +1,6 @@
 """The options that commands share, and a parser that refuses a wrong one with a remedy."""
 
 import argparse
-import difflib
 import os
 import re
 import shutil
@@ -9,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ebi_spark.errors import InputError, did_you_mean
+from ebi_spark.errors import InputError, did_you_mean, nearest_name
 from ebi_spark.quoting import refuse_unusable
 from jobs.examples import as_epilog, examples_of
 from jobs.exit_status import guarded
@@ -105,10 +104,10 @@ class JobParser(argparse.ArgumentParser):
         """An option that was given and does not exist, and the one that was probably meant. argparse would name only the missing one."""
         known = list(self._option_string_actions)
         for word in (given.partition("=")[0] for given in self._given if given.startswith("--")):
-            near = difflib.get_close_matches(word, known, n=1)
+            near = nearest_name(word, known)
             # argparse takes the beginning of an option for the option.
             if near and not any(option.startswith(word) for option in known):
-                return word, near[0]
+                return word, near
         return None
 
     def _refuse(self, error: InputError) -> NoReturn:

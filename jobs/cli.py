@@ -5,6 +5,7 @@ import os
 import sys
 
 from ebi_spark import __version__
+from ebi_spark.errors import did_you_mean
 from jobs.examples import first_examples
 
 GROUPS = {
@@ -57,10 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     command, *rest = arguments
     if command not in COMMANDS:
-        import difflib
-
-        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
-        remedy = f"did you mean {near[0]!r}? " if near else ""
+        remedy = did_you_mean(command, COMMANDS, 0.5, quoted=True)
         print(
             f"ebi-spark: there is no command {command!r}\nwhat to do: {remedy}`ebi-spark --help` lists the commands",
             file=sys.stderr,

@@ -1,7 +1,6 @@
 """What every command that opens a lake shares: configuration, session, lake, progress and summary."""
 
 import argparse
-import difflib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from rich.text import Text
 from ebi_spark.config.lake_location import LakeLocation, lake_location
 from ebi_spark.config.load import load_config
 from ebi_spark.config.settings import RunConfig
-from ebi_spark.errors import InputError, shown
+from ebi_spark.errors import InputError, nearest_name, shown
 from ebi_spark.stages.batches import in_words
 from ebi_spark.stages.run_context import RunContext, StageReport
 from jobs.arguments import stage_parser
@@ -269,8 +268,8 @@ def _lake_near(folder: Path) -> Path | None:
     with suppress(OSError):
         inside = [place for place in (folder / "lake", folder.parent) if (place / "silver").is_dir()]
         beside = {place.parent.name: place.parent for place in folder.parent.glob("*/silver")}
-        near = difflib.get_close_matches(folder.name, beside, n=1)
-        return next(iter([*inside, *(beside[name] for name in near)]), None)
+        near = nearest_name(folder.name, beside)
+        return inside[0] if inside else beside[near] if near else None
     return None
 
 

@@ -1,6 +1,5 @@
 """Reads the YAML file of a configuration, and gives its JSON Schema."""
 
-import difflib
 import glob
 import re
 from datetime import date
@@ -16,7 +15,7 @@ from ebi_spark.config.settings import AREA_BASES, RunConfig
 from ebi_spark.config.shipped_files import disclosure_rules, resource
 from ebi_spark.config.source_tables import CODE_TABLES, REGISTERS, ROLES, Source, TableSource
 from ebi_spark.config.yaml_documents import load_document
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.financial_years import parse_years
 from ebi_spark.quoting import refuse_unusable, table_parts, texts
 from ebi_spark.small_files import read_rows
@@ -141,10 +140,10 @@ def load_config(path: Path) -> RunConfig:
         *(row["version"] for row in read_rows(resource("conf", "reference", "geographies.csv"))),
     ]
     if geography.get("version", "current") not in known_versions:
-        near = difflib.get_close_matches(geography["version"], known_versions, n=1, cutoff=0.0)
         raise InputError(
             f"configuration: {path}: geography.version: there is no version {geography['version']!r}",
-            remedy=f"did you mean {near[0]!r}? The versions are: {', '.join(known_versions)}",
+            remedy=did_you_mean(geography["version"], known_versions, 0, quoted=True)
+            + f"The versions are: {', '.join(known_versions)}",
         )
     if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
         raise InputError(
@@ -154,10 +153,10 @@ def load_config(path: Path) -> RunConfig:
     if "disclosure" in settings and settings["disclosure"] not in known_rules:
         # Never suggest a rule under which suppressed values can be recovered.
         safe = [name for name, rule in known_rules.items() if rule.get("protected")]
-        near = difflib.get_close_matches(settings["disclosure"], safe, n=1, cutoff=0.0)
         raise InputError(
             f"configuration: {path}: there is no disclosure rule {settings['disclosure']!r}",
-            remedy=f"did you mean {near[0]!r}? The rules are: {', '.join(known_rules)}",
+            remedy=did_you_mean(settings["disclosure"], safe, 0, quoted=True)
+            + f"The rules are: {', '.join(known_rules)}",
         )
     zone = settings.get("timezone", "Europe/London")
     if not _is_zone(zone):

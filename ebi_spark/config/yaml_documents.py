@@ -1,6 +1,5 @@
 """Read YAML safely and check it against a JSON Schema; errors name file, line, key and remedy."""
 
-import difflib
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.validators import extend
 
-from ebi_spark.errors import InputError, shown
+from ebi_spark.errors import InputError, did_you_mean, nearest_name, shown
 from ebi_spark.small_files import refuse_special
 
 # Limits on bytes, nesting, values (with aliases expanded) and numbers. No configuration or policy needs more, and more
@@ -307,10 +306,10 @@ def _explain(error: ValidationError) -> Iterator[_Fault]:
     if error.validator == "additionalProperties":
         known = sorted(schema.get("properties", {}))
         for name in sorted(str(key) for key in set(instance) - set(known)):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f", did you mean {near[0]!r}?" if near else ""
+            meant = nearest_name(name, known, 0.5) or ""
+            hint = f", did you mean {meant!r}?" if meant else ""
             remedy = f"the keys are: {', '.join(known)}" if known else "remove it"
-            yield _Fault(path, f"unknown key {name!r}{hint}", remedy, key=name, meant=near[0] if near else "")
+            yield _Fault(path, f"unknown key {name!r}{hint}", remedy, key=name, meant=meant)
     elif error.validator == "required":
         for name in (key for key in rule if key not in instance):
             yield _Fault(path, f"the key {name!r} is missing", f"add `{name}: …`", missing=name)
@@ -338,8 +337,7 @@ def _wrong_value(error: ValidationError, schema: dict[str, Any], rule: Any, inst
         return f"this is not {wanted}", schema.get("description", f"give {wanted}")
     if error.validator == "enum":
         known = [str(choice) for choice in rule]
-        near = difflib.get_close_matches(str(instance), known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(str(instance), known, 0.4, quoted=True)
         return f"{instance!r} is not one of the choices", f"{hint}Choose from: {', '.join(known)}"
     if error.validator == "pattern":
         return f"{instance!r} does not have the right form", schema.get("description", f"it must match {rule}")

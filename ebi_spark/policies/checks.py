@@ -1,6 +1,5 @@
 """Checks of a policy file that a JSON Schema cannot express. Each problem is reported with its line."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -172,9 +171,9 @@ def _test(test: dict[str, Any], where: Where, dataset: str) -> Iterator[tuple[Wh
     name = test.get("field")
     fields = FIELDS.get(dataset) or FIELDS["apc"] | FIELDS["op"]
     if name not in fields:
-        near = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.0)
+        hint = did_you_mean(str(name), fields, 0, quoted=True)
         message = f"{dataset} records have no field {name!r}" if name else "a test names no field"
-        yield where, message.strip(), f"did you mean {near[0]!r}? The fields are: {', '.join(sorted(fields))}"
+        yield where, message.strip(), f"{hint}The fields are: {', '.join(sorted(fields))}"
         return
     operators = [key for key in ALL_OPERATORS if key in test]
     if len(operators) != 1:

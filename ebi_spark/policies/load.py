@@ -4,7 +4,6 @@ Shared clauses and the clauses of an extended policy are included, the readings 
 decision is also reversed alone (see :class:`~ebi_spark.policies.model.Flip`).
 """
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -341,10 +340,9 @@ def _check_clauses(clauses: list[Clause], dataset: str, where: str) -> None:
         for name in fields_of(clause.test) if clause.test else ():
             if name not in FIELDS[dataset]:
                 known = sorted(FIELDS[dataset])
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
                 raise InputError(
                     f"{where}: clause {clause.id}: {dataset} records have no field {name!r}",
-                    remedy=f"did you mean {near[0]!r}? The fields are: {', '.join(known)}",
+                    remedy=f"{did_you_mean(name, known, 0, quoted=True)}The fields are: {', '.join(known)}",
                 )
     for clause in clauses:
         if clause.covered_by and not any(other.id == clause.covered_by and other.test for other in clauses):

@@ -7,14 +7,13 @@ clause, the local clause replaces it, so that the same matter is not tested twic
 """
 
 import csv
-import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ebi_spark.config.shipped_files import resource
-from ebi_spark.errors import did_you_mean
+from ebi_spark.errors import did_you_mean, nearest_name
 from ebi_spark.policies.checks import clause_id, error_at
 
 Document = dict[str, Any]
@@ -183,7 +182,7 @@ def _check_boards(document: Document, path: Path) -> None:
     for number, code in enumerate(document.get("boards", [])):
         known = _boards()
         if code not in known:
-            near = difflib.get_close_matches(code, known, n=1, cutoff=0.0)[0]
+            near = nearest_name(code, known, 0) or ""
             raise error_at(
                 path,
                 ["boards", number],

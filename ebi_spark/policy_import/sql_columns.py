@@ -1,13 +1,12 @@
 """Find the field that a column of a page's SQL stands for, using the known columns of the source tables."""
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlglot import exp
 
-from ebi_spark.errors import InputError
+from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.policies.compile import FIELDS
 from ebi_spark.policy_import.page import Page
 from ebi_spark.sources.layouts import layouts
@@ -112,9 +111,8 @@ def column_of(node: exp.Column, binding: Binding, refused: Callable[[str, str], 
         return "age"
     if node.args.get("db") or not re.fullmatch(r"\w+", node.name):
         raise refused(f"{node.sql()} is not the name of a column", "correct the name")
-    near = difflib.get_close_matches(name, everywhere, n=1, cutoff=0.0)
     kept = "spells" if binding.dataset == "apc" else "attendances"
     raise refused(
         f"unknown field: {node.sql()} is not among the columns that are kept for {kept}",
-        f"did you mean {near[0]}? The columns are: {', '.join(sorted(everywhere))}",
+        f"{did_you_mean(name, everywhere, 0)}The columns are: {', '.join(sorted(everywhere))}",
     )
