@@ -2,16 +2,18 @@
 
 import glob
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ebi_spark.config.activity_dates import first_days, today
 from ebi_spark.config.fingerprint import fingerprint
 from ebi_spark.config.keys import object_schema, settings_of
 from ebi_spark.config.lake_location import lake_location, refuse_url
-from ebi_spark.config.settings import AREA_BASES, RunConfig
+from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import disclosure_rules, resource
 from ebi_spark.config.source_tables import CODE_TABLES, REGISTERS, ROLES, Source, TableSource
 from ebi_spark.config.yaml_documents import load_document
@@ -22,11 +24,8 @@ from ebi_spark.small_files import read_rows
 
 # Files and folders that are stored among the time zones but that Java does not know as time zones.
 _NO_ZONES = re.compile(r"localtime|posixrules|Factory|leapseconds|(?:right|posix)/.*")
-# Keys whose values `load_config` converts: paths, years, months, and what has keys of its own.
-_CONVERTED = (
-    "lake", "years", "policies", "policy_dirs", "sources", "population", "activity_from", "area_order", "pooled_years",
-    "pandemic_months", "report", "docs",
-)  # fmt: skip
+# Fields for which the file has another form.
+_CONVERTED = ("lake", "years", "sources", "population", "activity_from", "pooled_years", "pandemic_months")
 
 
 def run_schema() -> dict[str, Any]:
@@ -56,143 +55,162 @@ def load_config(path: Path) -> RunConfig:
     """The configuration in a YAML file. Raises an :class:`InputError` with file, line, key and remedy if it is not
     valid."""
     document = load_document(path, resource("conf", "run.schema.json"), what="configuration")
-    base = path.resolve().parent
-    for where, text in texts(document):
-        if not (where.endswith(".delimiter") and text):  # a delimiter may be a tab or a space
-            refuse_unusable(f"configuration: {path}: {where}", text)
-
-    def absolute(value: str) -> str:
-        return value if "://" in value or Path(value).is_absolute() else str(base / value)
-
-    def absolute_pattern(value: str) -> str:
-        """An absolute path or pattern; characters in the configuration's own folder name are not part of the
-        pattern."""
-        whole = absolute(value)
-        return f"{glob.escape(str(base))}/{value}" if whole != value and glob.has_magic(value) else whole
-
-    def local(value: str, what: str) -> str:
-        refuse_url(f"configuration: {path}: {what}", value)
-        return absolute(value)
-
-    sources = []
-    for name, source in document["sources"].items():
-        tables = {}
-        for role, given in source["tables"].items():
-            if role not in ROLES[source["system"]]:
-                raise InputError(
-                    f"configuration: {path}: sources.{name}.tables.{role} is not a table of {source['system']}",
-                    remedy=f"its tables are: {', '.join(ROLES[source['system']])}",
-                )
-            tables[role] = _table_source(
-                role, given, absolute_pattern, f"configuration: {path}: sources.{name}.tables.{role}"
-            )
-        if "apcs_der" in tables and "apcs" not in tables:
-            raise InputError(
-                f"configuration: {path}: sources.{name} has apcs_der without apcs",
-                remedy="add apcs, the spells that the rows of apcs_der belong to",
-            )
-        if "apcs" in tables and "apcs_der" not in tables:
-            raise InputError(
-                f"configuration: {path}: sources.{name} has apcs without apcs_der",
-                remedy="add apcs_der, which has the dominant procedure and the primary diagnosis",
-            )
-        for role in tables:
-            if role in CODE_TABLES and CODE_TABLES[role] not in tables:
-                raise InputError(
-                    f"configuration: {path}: sources.{name} has {role} without {CODE_TABLES[role]}",
-                    remedy=f"add {CODE_TABLES[role]}, to whose rows the codes belong",
-                )
-        sources.append(Source(name, source["system"], tables))
+    where = f"configuration: {path}"
+    for key, text in texts(document):
+        if not (key.endswith(".delimiter") and text):  # a delimiter may be a tab or a space
+            refuse_unusable(f"{where}: {key}", text)
+    places = _Places(path.resolve().parent, where)
+    sources = tuple(_source(name, given, places) for name, given in document["sources"].items())
     if all(source.system == REGISTERS for source in sources):
         raise InputError(
-            f"configuration: {path}: no source has records of care",
-            remedy="name a source of sus_plus or hes besides the registers",
+            f"{where}: no source has records of care", remedy="name a source of sus_plus or hes besides the registers"
         )
-    _check_mode(document.get("mode", "refresh"), sources, path)
-
-    # What the file writes as the configuration has it. The other keys are converted below.
-    settings: dict[str, Any] = {
-        key: document[key]
-        for key in (setting.name for setting in settings_of(RunConfig))
-        if key in document and key not in _CONVERTED
+    _check_mode(document.get("mode", "refresh"), sources, where)
+    settings = _settings(document, places) | {
+        "lake": lake_location(document["lake"], places.base),
+        "sources": sources,
+        "population": [
+            {**item, "path": str(places.local(item["path"], "population"))} for item in document.get("population", [])
+        ],
+        "activity_from": _activity_from(document.get("activity_from", {}), where),
     }
-    settings["activity_from"] = first_days() | document.get("activity_from", {})
-    for name, day in settings["activity_from"].items():
-        if not _is_date(day):
-            raise InputError(
-                f"configuration: {path}: activity_from.{name}: {day!r} is not a date of the calendar",
-                remedy="write a date such as 2003-04-01",
-            )
-    settings |= _approvals(document.get("approvals", {}), f"configuration: {path}: approvals")
-    if settings.get("standard_population", "").endswith(".csv"):
-        settings["standard_population"] = absolute(settings["standard_population"])
+    if "years" in document:
+        settings["years"] = parse_years(document["years"])
+    if "pooled_years" in document:
+        settings["pooled_years"] = sorted(document["pooled_years"])
     if "pandemic_months" in document:
-        first, last = (date.fromisoformat(f"{month}-01") for month in document["pandemic_months"].split(".."))
-        if last < first:
-            raise InputError(
-                f"configuration: {path}: pandemic_months runs backwards", remedy="write the earlier month first"
-            )
-        settings["pandemic_months"] = (first, last)
-    fifths = document.get("deprivation", {})
-    geography = document.get("geography", {})
-    known_versions = [
-        "current",
-        *(row["version"] for row in read_rows(resource("conf", "reference", "geographies.csv"))),
-    ]
-    if geography.get("version", "current") not in known_versions:
-        raise InputError(
-            f"configuration: {path}: geography.version: there is no version {geography['version']!r}",
-            remedy=did_you_mean(geography["version"], known_versions, 0, quoted=True)
-            + f"The versions are: {', '.join(known_versions)}",
-        )
-    if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
-        raise InputError(
-            f"configuration: {path}: fixed_revisions is set but basis is in_force", remedy="write `basis: fixed`"
-        )
-    known_rules = disclosure_rules()
-    if "disclosure" in settings and settings["disclosure"] not in known_rules:
-        # Never suggest a rule under which suppressed values can be recovered.
-        safe = [name for name, rule in known_rules.items() if rule.get("protected")]
-        raise InputError(
-            f"configuration: {path}: there is no disclosure rule {settings['disclosure']!r}",
-            remedy=did_you_mean(settings["disclosure"], safe, 0, quoted=True)
-            + f"The rules are: {', '.join(known_rules)}",
-        )
-    zone = settings.get("timezone", "Europe/London")
-    if not _is_zone(zone):
-        raise InputError(
-            f"configuration: {path}: {zone!r} is not a time zone", remedy="write one such as Europe/London"
-        )
+        settings["pandemic_months"] = _months(document["pandemic_months"], f"{where}: pandemic_months")
+    if settings.get("standard_population", "").endswith(".csv"):
+        settings["standard_population"] = places.absolute(settings["standard_population"])
+    _check_approvals(document.get("approvals", {}), f"{where}: approvals")
+    _check_names(settings, where)
     return RunConfig(
-        lake=lake_location(document["lake"], base),
-        sources=tuple(sources),
-        years=parse_years(document["years"]) if "years" in document else None,
-        policies=tuple(document["policies"]) if "policies" in document else None,
-        policy_dirs=tuple(Path(local(folder, "policy_dirs")) for folder in document.get("policy_dirs", [])),
-        population=tuple(
-            {**item, "path": local(item["path"], "population")} for item in document.get("population", [])
-        ),
-        practices=Path(local(geography["practices"], "geography.practices")) if "practices" in geography else None,
-        lsoas=Path(local(geography["lsoas"], "geography.lsoas")) if "lsoas" in geography else None,
-        providers=Path(local(geography["providers"], "geography.providers")) if "providers" in geography else None,
-        deprivation=Path(local(fifths["lookup"], "deprivation.lookup")) if "lookup" in fifths else None,
-        deprivation_population=(
-            Path(local(fifths["population"], "deprivation.population")) if "population" in fifths else None
-        ),
-        pooled_years=tuple(sorted(document.get("pooled_years", RunConfig.pooled_years))),
-        mappings=tuple(Path(local(item, "geography.mappings")) for item in geography.get("mappings", [])),
-        geography=geography.get("version", "current"),
-        area_order=tuple(document.get("area_order", AREA_BASES)),
-        report=Path(local(document["report"], "report")) if "report" in document else None,
-        docs=Path(local(document["docs"], "docs")) if "docs" in document else None,
-        day=today(settings.get("timezone", "Europe/London")),
-        fingerprint=fingerprint(document),
-        **settings,
+        **settings, day=today(settings.get("timezone", "Europe/London")), fingerprint=fingerprint(document)
     )
 
 
-def _approvals(given: dict[str, Any], where: str) -> dict[str, Any]:
-    """The settings below ``approvals``, by the name of their field."""
+@dataclass(frozen=True)
+class _Places:
+    """Finds the files that a configuration names: paths are relative to its own folder, ``base``. ``where`` names it in messages."""
+
+    base: Path
+    where: str
+
+    def absolute(self, value: str) -> str:
+        """An absolute path, or a URL as it is."""
+        return value if "://" in value or Path(value).is_absolute() else str(self.base / value)
+
+    def pattern(self, value: str) -> str:
+        """An absolute path or pattern; characters in the configuration's own folder name are not part of the pattern."""
+        whole = self.absolute(value)
+        return f"{glob.escape(str(self.base))}/{value}" if whole != value and glob.has_magic(value) else whole
+
+    def local(self, value: str, key: str) -> Path:
+        """The absolute path of a file or folder that cannot be at a URL."""
+        refuse_url(f"{self.where}: {key}", value)
+        return Path(self.absolute(value))
+
+
+def _settings(document: dict[str, Any], places: _Places) -> dict[str, Any]:
+    """The values that the file gives, by the name of their field, with absolute paths. Those that :func:`load_config` converts are
+    left out."""
+    found: dict[str, Any] = {}
+    for setting in settings_of(RunConfig):
+        value = _value_at(document, setting.name)
+        if value is None or setting.field.name in _CONVERTED:
+            continue
+        kind = get_args(setting.annotation)[0]
+        if kind == Path | None:
+            value = places.local(value, setting.name)
+        elif kind == tuple[Path, ...]:
+            value = [places.local(item, setting.name) for item in value]
+        found[setting.field.name] = value
+    return found
+
+
+def _value_at(document: dict[str, Any], key: str) -> Any:
+    """The value of a key such as ``mode`` or ``geography.version``; None if the file does not have it."""
+    *above, name = key.split(".")
+    for part in above:
+        document = document.get(part, {})
+    return document.get(name)
+
+
+def _source(name: str, given: dict[str, Any], places: _Places) -> Source:
+    """One source, with its tables. Raises an :class:`InputError` for a table that its system does not have or that needs another."""
+    where = f"{places.where}: sources.{name}"
+    tables = {}
+    for role, table in given["tables"].items():
+        if role not in ROLES[given["system"]]:
+            raise InputError(
+                f"{where}.tables.{role} is not a table of {given['system']}",
+                remedy=f"its tables are: {', '.join(ROLES[given['system']])}",
+            )
+        tables[role] = _table_source(role, table, places, f"{where}.tables.{role}")
+    if "apcs_der" in tables and "apcs" not in tables:
+        raise InputError(
+            f"{where} has apcs_der without apcs", remedy="add apcs, the spells that the rows of apcs_der belong to"
+        )
+    if "apcs" in tables and "apcs_der" not in tables:
+        raise InputError(
+            f"{where} has apcs without apcs_der",
+            remedy="add apcs_der, which has the dominant procedure and the primary diagnosis",
+        )
+    for role in tables:
+        if role in CODE_TABLES and CODE_TABLES[role] not in tables:
+            raise InputError(
+                f"{where} has {role} without {CODE_TABLES[role]}",
+                remedy=f"add {CODE_TABLES[role]}, to whose rows the codes belong",
+            )
+    return Source(name, given["system"], tables)
+
+
+def _activity_from(given: dict[str, str], where: str) -> dict[str, str]:
+    """The first day of each data set, by the file or else by the product."""
+    for name, day in given.items():
+        if not _is_date(day):
+            raise InputError(
+                f"{where}: activity_from.{name}: {day!r} is not a date of the calendar",
+                remedy="write a date such as 2003-04-01",
+            )
+    return first_days() | given
+
+
+def _months(text: str, where: str) -> tuple[date, date]:
+    """The first days of two months that are written ``2020-03..2021-06``."""
+    first, last = (date.fromisoformat(f"{month}-01") for month in text.split(".."))
+    if last < first:
+        raise InputError(f"{where} runs backwards", remedy="write the earlier month first")
+    return first, last
+
+
+def _check_names(settings: dict[str, Any], where: str) -> None:
+    """Raise an :class:`InputError` if a version of the areas, a disclosure rule or a time zone does not exist."""
+    versions = ["current", *(row["version"] for row in read_rows(resource("conf", "reference", "geographies.csv")))]
+    version = settings.get("geography", "current")
+    if version not in versions:
+        raise InputError(
+            f"{where}: geography.version: there is no version {version!r}",
+            remedy=f"{did_you_mean(version, versions, 0, quoted=True)}The versions are: {', '.join(versions)}",
+        )
+    if settings.get("basis") != "fixed" and settings.get("fixed_revisions"):
+        raise InputError(f"{where}: fixed_revisions is set but basis is in_force", remedy="write `basis: fixed`")
+    rules = disclosure_rules()
+    rule = settings.get("disclosure", RunConfig.disclosure)
+    if rule not in rules:
+        # Never suggest a rule under which suppressed values can be recovered.
+        safe = [name for name, item in rules.items() if item.get("protected")]
+        raise InputError(
+            f"{where}: there is no disclosure rule {rule!r}",
+            remedy=f"{did_you_mean(rule, safe, 0, quoted=True)}The rules are: {', '.join(rules)}",
+        )
+    zone = settings.get("timezone", "Europe/London")
+    if not _is_zone(zone):
+        raise InputError(f"{where}: {zone!r} is not a time zone", remedy="write one such as Europe/London")
+
+
+def _check_approvals(given: dict[str, Any], where: str) -> None:
+    """Raise an :class:`InputError` if a day below ``approvals`` is not in the calendar."""
     for name in ("regimes", "covers"):
         for item in given.get(name, []):
             for key in ("from", "to"):
@@ -201,10 +219,6 @@ def _approvals(given: dict[str, Any], where: str) -> dict[str, Any]:
                         f"{where}.{name}: {item[key]!r} is not a date of the calendar",
                         remedy="write a date such as 2024-03-18",
                     )
-    named = {setting.name: setting.field.name for setting in settings_of(RunConfig)}
-    return {
-        named[f"approvals.{key}"]: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
 
 
 def _is_zone(name: str) -> bool:
@@ -223,12 +237,12 @@ def _is_date(text: str) -> bool:
     return True
 
 
-def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
+def _check_mode(mode: str, sources: Sequence[Source], configuration: str) -> None:
     """Raise an :class:`InputError` for a source table that cannot be used in this mode."""
     named = {(source.system, role) for source in sources for role in source.tables}
     for source in sources:
         for role in source.tables:
-            where = f"configuration: {path}: sources.{source.name}.tables.{role}"
+            where = f"{configuration}: sources.{source.name}.tables.{role}"
             if mode == "refresh" and role.endswith("_withdrawn"):
                 raise InputError(
                     f"{where}: lists of withdrawn keys need `mode: upsert`",
@@ -254,7 +268,7 @@ def _check_mode(mode: str, sources: list[Source], path: Path) -> None:
                 )
 
 
-def _table_source(role: str, given: Any, absolute: Any, where: str) -> TableSource:
+def _table_source(role: str, given: Any, places: _Places, where: str) -> TableSource:
     item = given if isinstance(given, dict) else {"path": given}
     if ("path" in item) == ("table" in item):
         raise InputError(
@@ -273,13 +287,13 @@ def _table_source(role: str, given: Any, absolute: Any, where: str) -> TableSour
         )
     return TableSource(
         role=role,
-        paths=tuple(map(absolute, paths)),
+        paths=tuple(map(places.pattern, paths)),
         catalogue_tables=tuple(dict.fromkeys(tables)),
         format=item.get("format"),
         delimiter=delimiter,
         encoding=item.get("encoding"),
         header=item.get("header"),
-        headers_file=absolute(item["headers_file"]) if "headers_file" in item else None,
+        headers_file=places.pattern(item["headers_file"]) if "headers_file" in item else None,
         columns=dict(item.get("columns", {})),
         extract_date=item.get("extract_date"),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.dataclasses import dataclass as settings_model
@@ -16,7 +16,7 @@ from ebi_spark.financial_years import parse_years
 from ebi_spark.quoting import refuse_unusable
 
 AreaBasis = Literal["gp_practice", "residence", "commissioner"]
-AREA_BASES: tuple[AreaBasis, ...] = ("gp_practice", "residence", "commissioner")
+AREA_BASES: tuple[AreaBasis, ...] = get_args(AreaBasis)
 # This value of --years or --policies means those of the configuration. A platform's job always gives both options.
 AS_CONFIGURED = "configured"
 
