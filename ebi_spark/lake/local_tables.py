@@ -69,6 +69,11 @@ class LocalLake:
         log = Path(self.path(table)) / "_delta_log"
         return log.is_dir() and any(log.glob("*.json"))
 
+    def refuse_missing(self, table: Table) -> None:
+        """Raise an :class:`InputError` if the lake does not have the table."""
+        if not self.exists(table):
+            raise InputError(f"{self.location} has no table {table.full_name}", remedy="run the earlier stages first")
+
     def small_rows(
         self, table: Table, columns: Sequence[str], where: Where | Sequence[Where] = ()
     ) -> list[dict[str, Any]]:
@@ -126,8 +131,7 @@ class LocalLake:
         return query(Path(self._existing_path(table)), selected, end, table.names(), in_order=in_order)
 
     def _existing_path(self, table: Table) -> str:
-        if not self.exists(table):
-            raise InputError(f"{self.location} has no table {table.full_name}", remedy="run the earlier stages first")
+        self.refuse_missing(table)
         return self.path(table)
 
 
@@ -188,7 +192,7 @@ def data_files(folder: Path) -> DataFiles | None:
     """The files of the newest version. None if Spark may not find the same rows and partitions by the files' paths."""
     opened = open_table(folder)
     columns = opened.metadata().partition_columns
-    files = pa.table(opened.get_add_actions(flatten=True)).to_pylist()
+    files = _listed_files(opened)
     for file in files:
         partition = "".join(f"{column}={file[f'partition.{column}']}/" for column in columns)
         if file["path"].rpartition("/")[0] != partition.rstrip("/"):
@@ -201,24 +205,30 @@ def data_files(folder: Path) -> DataFiles | None:
 
 def partitions(folder: Path, column: str) -> set[str]:
     """The values of a partition column that have rows. It needs the log only, however large the table is."""
-    files = pa.table(open_table(folder).get_add_actions(flatten=True)).to_pylist()
-    found = {file[f"partition.{column}"] for file in files if file.get("num_records") != 0}
+    found = {file[f"partition.{column}"] for file in _files_with_rows(folder)}
     return {value for value in found if value is not None}
 
 
 def may_have_rows(folder: Path, where: Sequence[Where]) -> bool:
     """Whether the table may have rows that are meant, by the values of partition columns in its log."""
-    files = [
-        file
-        for file in pa.table(open_table(folder).get_add_actions(flatten=True)).to_pylist()
-        if file.get("num_records") != 0
-    ]
 
     def may_fit(file: Mapping[str, Any], one: Where) -> bool:
         partitions = {column: f"partition.{column}" for column in one if f"partition.{column}" in file}
         return all(file[name] in set(one[column]) for column, name in partitions.items())
 
-    return any(may_fit(file, one) for file in files for one in where)
+    return any(may_fit(file, one) for file in _files_with_rows(folder) for one in where)
+
+
+def _listed_files(opened: "DeltaTable") -> list[dict[str, Any]]:
+    """The files of a version as its log has them: ``path``, ``size_bytes``, and ``partition.X`` for each partition column X.
+    ``num_records`` is missing or None where the log does not say it."""
+    files: list[dict[str, Any]] = pa.table(opened.get_add_actions(flatten=True)).to_pylist()
+    return files
+
+
+def _files_with_rows(folder: Path) -> list[dict[str, Any]]:
+    """The files of the newest version, without those that are known to have no rows."""
+    return [file for file in _listed_files(open_table(folder)) if file.get("num_records") != 0]
 
 
 def newest_version(folder: Path) -> int | None:

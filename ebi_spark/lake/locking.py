@@ -106,8 +106,7 @@ class StoreLock(Lock):
         if self._version is None:
             return
         with self._writing, contextlib.suppress(InputError):  # the next run finds that this one has ended
-            found = self._objects.read(self._name)
-            if found is not None and _understood(found.data).get("id") == self._owner["id"]:
+            if self._own_version() is not None:
                 self._objects.remove(self._name)
 
     def _write(self, version: Version | None) -> bool:
@@ -119,11 +118,14 @@ class StoreLock(Lock):
             written = self._objects.update(self._name, data, version)
         if written is None:
             # It may be this run's own: where the answer to a request is lost, it is made again and then refused.
-            found = self._objects.read(self._name)
-            if found is not None and _understood(found.data).get("id") == self._owner["id"]:
-                written = found.version
+            written = self._own_version()
         self._version = written
         return written is not None
+
+    def _own_version(self) -> Version | None:
+        """The version of the lock as the store has it; None if it is not this run's."""
+        found = self._objects.read(self._name)
+        return found.version if found is not None and _understood(found.data).get("id") == self._owner["id"] else None
 
     def _renew_now_and_then(self) -> None:
         while not self._ended.wait(RENEWED_EVERY):

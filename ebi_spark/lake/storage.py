@@ -31,7 +31,7 @@ from pyspark.sql.types import StructType
 
 from ebi_spark import __version__
 from ebi_spark.config.lake_location import LakeLocation
-from ebi_spark.errors import BrokenRunError, InputError
+from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake import local_tables, small_writes
 from ebi_spark.lake.adopted_files import AdoptedFiles, WrittenFiles
 from ebi_spark.lake.catalogue import catalogue_name, create_schemas
@@ -125,7 +125,7 @@ class Lake(LocalLake):
             create_schemas(self.spark, self.location)
         there = {table.full_name: self.exists(table) for table in TABLES.values()}
         self.migrate([table for table in TABLES.values() if there[table.full_name]])
-        run_in_threads([partial(self._create, table) for table in TABLES.values() if not there[table.full_name]])
+        run_in_threads([partial(create_table, self, table) for table in TABLES.values() if not there[table.full_name]])
 
     def migrate(self, tables: Iterable[Table] | None = None) -> list[str]:
         """Migrate tables that an older version of the product wrote. Returns what was done, a line for each table.
@@ -138,9 +138,6 @@ class Lake(LocalLake):
         """
         chosen = TABLES.values() if tables is None else tables
         return migrate(self, [table for table in chosen if self.exists(table)])
-
-    def _create(self, table: Table) -> None:
-        create_table(self, table)
 
     # Reading
 
@@ -198,8 +195,7 @@ class Lake(LocalLake):
         return False
 
     def _note(self, table: Table) -> None:
-        if not self.exists(table):
-            raise InputError(f"{self.location} has no table {table.full_name}", remedy="run the earlier stages first")
+        self.refuse_missing(table)
         if table.full_name not in self.versions_read:
             self.versions_read[table.full_name] = self.version(table)
 

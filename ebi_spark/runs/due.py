@@ -195,7 +195,7 @@ def _changed_tables(
     """
     reasons = []
     for table in reads:
-        changed = histories[table].changed(last.read.get(table)) if table in histories else None
+        changed = changed_years(histories, table, last.read.get(table))
         if changed is None or year in changed:
             reasons.append(f"{table} has changed")
     for table, version in last.written.items():
@@ -206,17 +206,27 @@ def _changed_tables(
     return reasons
 
 
+def changed_years(histories: Mapping[str, History], table: str, since: int | None) -> frozenset[str] | None:
+    """The years in which rows of a table can have changed after a version; None means any year."""
+    return histories[table].changed(since) if table in histories else None
+
+
+def last_done(runs: Iterable[StageRun]) -> StageRun | None:
+    """The newest run that was completed, of runs that have the newest first."""
+    return next((run for run in runs if run.outcome == DONE), None)
+
+
 def due_at_all(
     runs: Sequence[StageRun], histories: Mapping[str, History], *, reads: Iterable[str], inputs: Mapping[str, str]
 ) -> list[str]:
     """Why a stage that always works on all years has to run. Empty when its last successful run covers the present
     state."""
-    last = next((run for run in runs if run.outcome == DONE), None)
+    last = last_done(runs)
     if last is None:
         return ["not done yet"]
     reasons = differences(last.inputs, inputs)
     for table in reads:
-        changed = histories[table].changed(last.read.get(table)) if table in histories else None
+        changed = changed_years(histories, table, last.read.get(table))
         if changed is None or changed:
             years_of = f" ({short_list(sorted(changed))})" if changed else ""
             reasons.append(f"{table} has changed{years_of}")

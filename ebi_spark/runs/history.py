@@ -19,10 +19,12 @@ from ebi_spark.runs.due import (
     Due,
     History,
     StageRun,
+    changed_years,
     commit_metadata,
     differences,
     due,
     due_at_all,
+    last_done,
     newest_of_each_year,
     short_list,
     unchecked,
@@ -325,7 +327,7 @@ class RunHistory:
         histories = self.histories(READS["publish"], runs)
         used = stage_inputs("publish", self.config, self.lake, self.run_id, self.inputs)
         reasons = due_at_all(runs, histories, reads=READS["publish"], inputs=used)
-        last = next((run for run in runs if run.outcome == DONE), None)
+        last = last_done(runs)
         later = self.lake.commits(RELEASE, last.written.get(RELEASE.full_name, -1)) if last else []
         if any(commit_metadata(commit).get("stage") == "publish" for commit in later):
             # It was written by a run that did not end, or that the log has in another order (a clock set back).
@@ -340,9 +342,9 @@ class RunHistory:
         histories = self.histories({*READS["monitor"], *written}, runs)
         used = stage_inputs("monitor", self.config, self.lake, self.run_id, self.inputs)
         reasons = due_at_all(runs, histories, reads=READS["monitor"], inputs=used)
-        last = next((run for run in runs if run.outcome == DONE), None)
+        last = last_done(runs)
         for name, version in (last.written if last else {}).items():
-            changed = histories[name].changed(version) if name in histories else None
+            changed = changed_years(histories, name, version)
             if changed is None or changed:
                 reasons.append(f"{name} was written by something else")
         return reasons

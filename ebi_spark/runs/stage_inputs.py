@@ -20,15 +20,10 @@ from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.model import Policy
-from ebi_spark.runs.due import (
-    ONE_PART,
-)
+from ebi_spark.runs.due import ONE_PART
 from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
-from ebi_spark.runs.state import (
-    POLICY_KIND,
-    WORDING,
-)
+from ebi_spark.runs.state import POLICY_KIND, WORDING
 from ebi_spark.sources.file_inventory import is_remote
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION

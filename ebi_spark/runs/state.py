@@ -95,8 +95,7 @@ class RunState:
             if has_batch(row["stage"], row["outcome"])
         }
         rows = self.lake.small_rows(BATCH, _COLUMNS) if self.lake.exists(BATCH) else []
-        found = [StageRecord(**{name: value for name, value in row.items() if value is not None}) for row in rows]
-        found = [record for record in found if record.key in log]
+        found = [record for record in map(_record, rows) if record.key in log]
         self.converted = self._converted(log.keys() - {record.key for record in found})
         found += self.converted
         for record in found:
@@ -166,7 +165,7 @@ class RunState:
         for row in rows:
             if (row["run_id"], row["stage"], row["started_at"]) in keys:
                 details: dict[str, str] = row.pop("details") or {}
-                record = StageRecord(**{name: value for name, value in row.items() if value is not None})
+                record = _record(row)
                 self._fill(record, details)
                 found.append(record)
         return found
@@ -231,6 +230,11 @@ def _append(lake: "Lake", records: Iterable[StageRecord], inputs: Mapping[str, M
     stage = stages.pop() if len(stages) == 1 else "migrate"
     written = {STAGE_INPUT: rows, BATCH: list(map(_row, records))}
     run_in_threads([partial(lake.append, table, new, stage=stage) for table, new in written.items() if new])
+
+
+def _record(row: Mapping[str, Any]) -> StageRecord:
+    """A record from the columns of a row, which have the names of its fields."""
+    return StageRecord(**{name: value for name, value in row.items() if value is not None})
 
 
 def _row(record: StageRecord) -> dict[str, Any]:

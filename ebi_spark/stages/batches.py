@@ -29,6 +29,12 @@ def seconds_left(done: Sequence[tuple[float, int]], records: int) -> float | Non
     return seconds / records_done * records if records_done else None
 
 
+def years_done(stage: str, done: int, years: int, left: float | None) -> str:
+    """The line of progress between two batches. ``left``: how many seconds the stage will probably take; None: not known."""
+    about = f", about {in_words(left)} left in this stage" if left is not None else ""
+    return f"{stage}: {done} of {years} years done{about}"
+
+
 def in_words(seconds: float) -> str:
     """A length of time, rounded for people to plan by."""
     if seconds < 90:

@@ -17,7 +17,7 @@ from ebi_spark.runs.stage_inputs import READS
 from ebi_spark.sources.column_drift import column_warnings, last_ingested
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.sources.reader import read_sources
-from ebi_spark.stages.batches import in_words, seconds_left
+from ebi_spark.stages.batches import seconds_left, years_done
 from ebi_spark.stages.run_context import StageReport
 from ebi_spark.stages.stage import Stage
 from ebi_spark.tables.silver import (
@@ -197,11 +197,10 @@ class Ingest(Stage):
         paces = [(part.seconds, batch.rows) for part, (batch, _) in zip(stages, done.to_write, strict=False)]
         rest = [batch for batch, _ in done.to_write[number:]]
         remaining = seconds_left(paces, sum(batch.rows for batch in rest))
-        about = f", about {in_words(remaining)} left in this stage" if remaining is not None else ""
         self.context.expect(remaining)
         years = sum(len(batch.years) for batch, _ in done.to_write)
         left = sum(len(batch.years) for batch in rest)
-        self.context.progress(f"{self.name}: {years - left} of {years} years done{about}")
+        self.context.progress(years_done(self.name, years - left, years, remaining))
 
     def _quarantine_counts(self) -> QuarantineCounts:
         found: QuarantineCounts = Counter()

@@ -151,14 +151,14 @@ class Monitor(Stage):
         shown = boards_shown(self.geography)
         regimes = read_regimes(self.config, shown)
         covered = self._read_registers(shown, summary)
-        lake, spark, run_id = self.lake, self.context.spark, F.lit(self.context.run_id)
+        lake, spark = self.lake, self.context.spark
         matched = match_approvals(
             self._operations(),
             lake.read(PRIOR_APPROVAL),
             small_frame(spark, [vars(regime) for regime in regimes], _REGIME),
             small_frame(spark, covered, _COVERED),
         )
-        self._replace(APPROVAL_MATCH, matched.withColumn("run_id", run_id).repartition(YEAR))
+        self._replace_all(APPROVAL_MATCH, self.with_run(matched).repartition(YEAR))
         if self.config.registers:
             found = {row["match_class"]: row["rows"] for row in lake.grouped(APPROVAL_MATCH, ["match_class"])}
             summary.approvals = {name: found[name] for name in MATCH_CLASSES if name in found}
@@ -171,18 +171,16 @@ class Monitor(Stage):
     def _read_registers(self, shown: Mapping[str, str], summary: MonitorSummary) -> list[dict[str, Any]]:
         """Write the entries of the registers. Returns the boards and days that they cover, each with whether its entries can
         be linked."""
-        lake, config, run_id = self.lake, self.config, F.lit(self.context.run_id)
+        lake, config = self.lake, self.config
         rows = read_registers(self.context.spark, config, self.context.inputs.files)
         if rows is None:
             self._clear(PRIOR_APPROVAL, PRIOR_APPROVAL_QUARANTINE)
             return []
         known = self.context.inputs.known_policies
         plausible = date.fromisoformat(min(config.activity_from.values())), config.day
-        classified = classify_entries(rows, [policy.id for policy in known], shown, plausible).withColumn(
-            "run_id", run_id
-        )
+        classified = self.with_run(classify_entries(rows, [policy.id for policy in known], shown, plausible))
         usable = F.size("reasons") == 0
-        self._replace(PRIOR_APPROVAL_QUARANTINE, classified.where(~usable).coalesce(1))
+        self._replace_all(PRIOR_APPROVAL_QUARANTINE, classified.where(~usable).coalesce(1))
         entries = classified.where(usable)
         records = [lake.read(table) for table in (APC_SPELL, OP_ATTENDANCE)]
         people = [
@@ -199,7 +197,7 @@ class Monitor(Stage):
             .withColumn("person_in_silver", F.lit(True))
         )
         in_silver = entries.join(F.broadcast(seen), "person_id", "left").fillna(False, ["person_in_silver"])
-        self._replace(PRIOR_APPROVAL, in_silver.coalesce(1))
+        self._replace_all(PRIOR_APPROVAL, in_silver.coalesce(1))
         boards = entries_by_board(lake.grouped(PRIOR_APPROVAL, COUNTED_BY))
         stated = stated_coverage(config, shown)
         covered = register_coverage(boards, stated, config.linkable_share, config.register_pseudonym)
@@ -224,7 +222,7 @@ class Monitor(Stage):
             max(self._days_of_data),
             config.unused_after_days,
         )
-        self._replace(APPROVAL_UNUSED, unused.withColumn("run_id", F.lit(self.context.run_id)).coalesce(1))
+        self._replace_all(APPROVAL_UNUSED, self.with_run(unused).coalesce(1))
 
     def _changes_of_regimes(self, changes: list[RegimeChange]) -> None:
         """Count the operations by month and quarter around each change of a regime."""
@@ -260,18 +258,18 @@ class Monitor(Stage):
         """The days on which a spell of the lake ended."""
         return {row["activity_date"] for row in self.lake.grouped(APC_SPELL, ["activity_date"])} - {None}
 
-    def _replace(self, table: Table, rows: Rows) -> None:
-        self.lake.replace(table, rows, {}, stage=self.name)
+    def _replace_all(self, table: Table, rows: Rows) -> None:
+        self.replace(table, rows, {})
 
     def _replace_rows(self, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replace a table by a few rows, with the run's id."""
-        self._replace(table, [{**row, "run_id": self.context.run_id} for row in rows])
+        self._replace_all(table, [{**row, "run_id": self.context.run_id} for row in rows])
 
     def _clear(self, *tables: Table) -> None:
         """Empty these tables. One that is empty already is not written."""
         for table in tables:
             if self.lake.grouped(table, [])[0]["rows"]:
-                self._replace(table, [])
+                self._replace_all(table, [])
 
     def _pathways(self, summary: MonitorSummary) -> None:
         """Follow the care before and after each fusion."""
@@ -325,21 +323,19 @@ class Monitor(Stage):
         policies_read: list[str],
     ) -> None:
         """Write the steps of each fusion, and its row."""
-        lake, run_id = self.lake, F.lit(self.context.run_id)
         shown = findings(linked, linked_attendances(followed, attendances), linked_flags(followed, flags))
         steps = steps_before(followed, by_operation(followed, shown), covered.stretches, policies_read)
         data_end = last_day(covered.stretches, "apc", F.col("discharge_date"))
         for others in (steps_at_operation(followed), outcome_steps(followed, linked, data_end)):
             steps = steps.unionByName(others, allowMissingColumns=True)
-        steps = steps.withColumn("run_id", run_id)
-        lake.replace(PATHWAY_STEP, steps.repartition(YEAR), {}, stage=self.name)
+        self._replace_all(PATHWAY_STEP, self.with_run(steps).repartition(YEAR))
         described = followed.withColumns({"levels": levels(), "approach": approach(), "decompression": decompression()})
         # Reads the steps that were just written, so that the outpatient table is read only once.
-        reached = step_reached(lake.read(PATHWAY_STEP), described)
+        reached = step_reached(self.lake.read(PATHWAY_STEP), described)
         whole = described.join(reached, list(OPERATION)).join(
             outcomes_after(followed, linked, data_end), list(OPERATION)
         )
-        lake.replace(PATHWAY, whole.withColumn("run_id", run_id).repartition(YEAR), {}, stage=self.name)
+        self._replace_all(PATHWAY, self.with_run(whole).repartition(YEAR))
 
     def _changes(self) -> None:
         """Split the change of flagged records into its factors, and compare groups of people."""

@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.geography.area_versions import read_geography
+from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.code_forms import COMPARED, refuse_invalid_codes, with_known_codes
 from ebi_spark.geography.output_areas import unmapped_areas
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
@@ -80,8 +80,6 @@ class Rate(Stage):
             years = report.years = due.years if due else silver_years(context)
             report.rows_to_read = known_records(context, years)
             geography = read_geography(config.geography, config.mappings)
-            run_id = F.lit(context.run_id)
-            in_years = F.col(YEAR).isin(years)
             read = read_vintages(config, geography)
             lake.prepare()
             context.progress("counting records by provider and month")
@@ -93,56 +91,62 @@ class Rate(Stage):
                 ]
             )
             refuse_invalid_codes(lake.small_rows(RECORD_QUALITY, COMPARED, {YEAR: years}), config)
-            policies = lake.read_small(POLICY)
-            flags, attrition = lake.read(ACTIVITY_FLAG), lake.read_small(POLICY_ATTRITION)
-
-            def write_rates_and_variation() -> list[dict[str, list[Any]]]:
-                made = self.compute(lake, config, years, geography)
-                for warning in population_warnings(made.population, years, partial=config.coverage == "partial"):
-                    context.progress(warning)
-                context.progress("calculating rates from the flags")
-                replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
-                # By Spark, because the files have to be separate.
-                rates = split_into_files(made.rates.withColumn("run_id", run_id), made.ends)
-                lake.replace(ACTIVITY_RATE, rates, replaced, stage=self.name)
-                written = lake.read_small(ACTIVITY_RATE).where(predicate_of(replaced))
-                context.progress("measuring how areas vary")
-                spread = variation(written, config.min_national_events).withColumn("run_id", run_id)
-                lake.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced, stage=self.name)
-                return replaced
-
-            def write_months_of_policies() -> None:
-                inside = flags.where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
-                scoped = attrition.where(in_years & (F.col("step") == 0) & (F.col("records_in") > 0))
-                months = lake.read_small(PROVIDER_MONTH).where(in_years)
-                counted = activity_months(inside, scoped, policies, months).withColumn("run_id", run_id)
-                lake.replace(ACTIVITY_MONTH, lake.collect(ACTIVITY_MONTH, counted), {YEAR: years}, stage=self.name)
-
-            def write_unmapped_areas() -> None:
-                unmapped = unmapped_areas(flags.where(in_years), geography).withColumn("run_id", run_id)
-                lake.replace(UNMAPPED_AREA, lake.collect(UNMAPPED_AREA, unmapped), {YEAR: years}, stage=self.name)
-
             # Each task mostly plans its query, which keeps one core busy, so they run side by side.
             tasks: list[Callable[[], list[dict[str, list[Any]]] | None]] = [
-                write_rates_and_variation,
-                write_months_of_policies,
-                write_unmapped_areas,
+                partial(self._write_rates, years, geography),
+                partial(self._write_months_of_policies, years),
+                partial(self._write_unmapped_areas, years, geography),
             ]
             replaced = run_in_threads(tasks)[0]
             assert replaced is not None
             self._report_unmapped(years)
             report.rows = lake.grouped(ACTIVITY_RATE, [], where=replaced)[0]["rows"]
-            key = ["policy_id", "revision", "reading"]
-            defaults = [
-                [row[name] for name in key]
-                for row in lake.small_rows(POLICY, [*key, "is_default_reading"])
-                if row["is_default_reading"]
-            ]
-            where: dict[str, list[str | int]] = {YEAR: [*years], "area_type": ["england"], "period_years": [1]}
-            national = [
-                row for row in lake.small_rows(ACTIVITY_RATE, _SHOWN, where) if [row[name] for name in key] in defaults
-            ]
-            return RateSummary(sorted(national, key=lambda row: (row["policy_id"], row[YEAR])))
+            return RateSummary(self._national_rates(years))
+
+    def _write_rates(self, years: list[str], geography: Geography) -> list[dict[str, list[Any]]]:
+        """Write the rates of all periods that include one of the years, and how areas vary in them. Returns which rows were
+        replaced."""
+        context, config, lake = self.context, self.config, self.lake
+        made = self.compute(lake, config, years, geography)
+        for warning in population_warnings(made.population, years, partial=config.coverage == "partial"):
+            context.progress(warning)
+        context.progress("calculating rates from the flags")
+        replaced = rows_to_replace(years, made.years_read | {*lake.years(ACTIVITY_RATE)})
+        # By Spark, because the files have to be separate.
+        self.replace(ACTIVITY_RATE, split_into_files(self.with_run(made.rates), made.ends), replaced)
+        written = lake.read_small(ACTIVITY_RATE).where(predicate_of(replaced))
+        context.progress("measuring how areas vary")
+        spread = self.with_run(variation(written, config.min_national_events))
+        self.replace(RATE_VARIATION, split_into_files(spread, made.ends), replaced)
+        return replaced
+
+    def _write_months_of_policies(self, years: list[str]) -> None:
+        """Write ``gold/activity_month`` for the given years."""
+        lake, in_years = self.lake, F.col(YEAR).isin(years)
+        inside = lake.read(ACTIVITY_FLAG).where(in_years & (F.col("area_basis") != OUTSIDE_ENGLAND))
+        in_scope = (F.col("step") == 0) & (F.col("records_in") > 0)
+        scoped = lake.read_small(POLICY_ATTRITION).where(in_years & in_scope)
+        months = lake.read_small(PROVIDER_MONTH).where(in_years)
+        counted = activity_months(inside, scoped, lake.read_small(POLICY), months)
+        self.replace_aggregate(ACTIVITY_MONTH, counted, {YEAR: years})
+
+    def _write_unmapped_areas(self, years: list[str], geography: Geography) -> None:
+        """Write ``gold/unmapped_area`` for the given years."""
+        flags = self.lake.read(ACTIVITY_FLAG).where(F.col(YEAR).isin(years))
+        self.replace_aggregate(UNMAPPED_AREA, unmapped_areas(flags, geography), {YEAR: years})
+
+    def _national_rates(self, years: list[str]) -> list[dict[str, Any]]:
+        """England's rates of single years in default readings, by policy and year."""
+        key = ["policy_id", "revision", "reading"]
+        defaults = [
+            [row[name] for name in key]
+            for row in self.lake.small_rows(POLICY, [*key, "is_default_reading"])
+            if row["is_default_reading"]
+        ]
+        where: dict[str, list[str | int]] = {YEAR: [*years], "area_type": ["england"], "period_years": [1]}
+        rows = self.lake.small_rows(ACTIVITY_RATE, _SHOWN, where)
+        national = [row for row in rows if [row[name] for name in key] in defaults]
+        return sorted(national, key=lambda row: (row["policy_id"], row[YEAR]))
 
     def _write_months(self, years: list[str]) -> None:
         """Write ``gold/provider_month``, with the given years counted again."""
@@ -153,20 +157,18 @@ class Rate(Stage):
         # Which months are the latest depends on all years, so rows of other years may be marked differently now.
         earlier = lake.read_small(PROVIDER_MONTH).where(~in_years & (F.col("records") > 0)).select(*fresh.columns)
         marked = MarkedMonths(config.provisional_months, config.pandemic_months)
-        complete = completeness(earlier.unionByName(fresh), marked).withColumn("run_id", F.lit(self.context.run_id))
-        lake.replace(PROVIDER_MONTH, lake.collect(PROVIDER_MONTH, complete), {}, stage=self.name)
+        self.replace_aggregate(PROVIDER_MONTH, completeness(earlier.unionByName(fresh), marked), {})
 
     def _write_quality(self, years: list[str]) -> None:
         """Write ``gold/record_quality`` for the given years."""
         lake, in_years = self.lake, F.col(YEAR).isin(years)
         measured = record_quality(lake.read(table).where(in_years) for table in (APC_SPELL, OP_ATTENDANCE))
-        measured = measured.withColumn("run_id", F.lit(self.context.run_id))
-        lake.replace(RECORD_QUALITY, lake.collect(RECORD_QUALITY, measured), {YEAR: years}, stage=self.name)
+        self.replace_aggregate(RECORD_QUALITY, measured, {YEAR: years})
 
     def _store_populations(self, read: dict[date, Vintage]) -> None:
         """Write the configured populations to silver in one commit, unless silver already has exactly these."""
         if stored_vintages(self.lake.small_rows(POPULATION, POPULATION.names())) != read:
-            self.lake.replace(POPULATION, population_rows(read, self.context.run_id), {}, stage=self.name)
+            self.replace(POPULATION, population_rows(read, self.context.run_id), {})
 
     def _report_unmapped(self, years: list[str]) -> None:
         """Say how many records in scope have an area code that cannot be placed below England."""

@@ -115,24 +115,11 @@ def _config(lake: Lake, record: StageRecord, inputs: Mapping[str, str]) -> RunCo
             f"the run did not record the settings of its stage {record.stage}: it ran under an older version of ebi-spark",
             remedy="only runs of this version and later can be replayed",
         )
-    typed: dict[str, Any] = {}
-    for item in fields(RunConfig):
-        if item.name in settings:
-            value = settings[item.name]
-            if isinstance(value, list):
-                kinds: dict[str, Callable[[Any], Any]] = {"mappings": Path, "pandemic_months": date.fromisoformat}
-                kind = kinds.get(item.name, _unchanged)
-                value = tuple(kind(one) for one in value)
-            elif item.name in ("practices", "lsoas", "providers") and value is not None:
-                value = Path(value)
-            typed[item.name] = value
+    known = {item.name for item in fields(RunConfig)}
+    settings = {name: value for name, value in settings.items() if name in known}
     if record.day is not None:
-        typed["day"] = record.day
-    return replace(RunConfig(lake=lake.location), **typed)
-
-
-def _unchanged(value: Any) -> Any:
-    return value
+        settings["day"] = record.day
+    return RunConfig(lake=lake.location, **settings)
 
 
 def _refuse_code_changes(

@@ -9,7 +9,7 @@ from ebi_spark.own_files import is_current_report
 from ebi_spark.release.current import current_release_id
 from ebi_spark.release.publish import Release
 from ebi_spark.runs.due import Due
-from ebi_spark.stages.batches import batches, in_words, seconds_left
+from ebi_spark.stages.batches import batches, in_words, seconds_left, years_done
 from ebi_spark.stages.flag import Flag, FlagSummary
 from ebi_spark.stages.ingest import Ingest, IngestResult
 from ebi_spark.stages.monitor import Monitor, MonitorSummary
@@ -97,8 +97,7 @@ class WholeRun:
                 paces.append((context.stages[-1].seconds, sum(records[year] for year in years)))
                 rest = [year for later in ahead[number:] for year in later]
                 left = seconds_left(paces, sum(records[year] for year in rest))
-                about = f", about {in_words(left)} left in this stage" if left is not None else ""
-                context.progress(f"flag: {len(due.years) - len(rest)} of {len(due.years)} years done{about}")
+                context.progress(years_done(Flag.name, len(due.years) - len(rest), len(due.years), left))
 
     def _validate(self, years: list[str]) -> None:
         context = self.context
