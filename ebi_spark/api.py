@@ -34,14 +34,7 @@ from ebi_spark.policies.diff import revision_of
 from ebi_spark.policies.lint import LintFinding, lint
 from ebi_spark.policies.model import AS_PUBLISHED, READINGS, Clause, Policy, Revision, RevisionPeriod, fields_of
 from ebi_spark.rates.activity_change import change_of_periods
-from ebi_spark.rates.methods import (
-    FEW_EVENTS,
-    NO_POPULATION,
-    crude_rate,
-    dobson_limits,
-    standard_error,
-    standardised_rate,
-)
+from ebi_spark.rates.methods import crude_rate, dobson_limits, rate_status, standard_error, standardised_rate
 from ebi_spark.rates.population import standard_weights
 from ebi_spark.rates.population_files import BAND_YEARS
 from ebi_spark.records.cleaning import age_in_years, clean
@@ -431,7 +424,7 @@ def read_release(
         raise InputError(
             f"there is no published table {table!r}", remedy=f"choose from: {', '.join(sorted(published))}"
         )
-    location = lake_location(dict(lake) if isinstance(lake, Mapping) else str(lake), Path.cwd())
+    location = _location(lake)
     releases = _rows(location, RELEASE)
     wanted = releases["is_current"] if release_id is None else releases["release_id"] == release_id
     chosen = releases[wanted.astype(bool)]
@@ -476,13 +469,17 @@ def activity_change(
     7             total_from         NaN       NaN    200.0
     8               total_to         NaN       NaN     50.0
     """
-    location = lake_location(dict(lake) if isinstance(lake, Mapping) else str(lake), Path.cwd())
+    location = _location(lake)
     counts = _rows(location, ACTIVITY_COUNT, {"policy_id": [policy]})
     rows = [
         {name: None if pd.isna(value) else value for name, value in row.items()} for row in counts.to_dict("records")
     ]
     found = change_of_periods(rows, policy, area, period_from, period_to)
     return pd.DataFrame(found, columns=[name for name in ACTIVITY_CHANGE.names() if name != "run_id"])
+
+
+def _location(lake: str | Path | Mapping[str, Any]) -> LakeLocation:
+    return lake_location(dict(lake) if isinstance(lake, Mapping) else str(lake), Path.cwd())
 
 
 def _rates(counts: DataFrame, by: Sequence[str], standard: str) -> DataFrame:
@@ -530,11 +527,7 @@ def _rates(counts: DataFrame, by: Sequence[str], standard: str) -> DataFrame:
         F.when(computable, lower).alias("lower"),
         F.when(computable, upper).alias("upper"),
         F.when(computable, standard_error(F.col("_variances"), all_weights)).alias("standard_error"),
-        F.when(~has_people, F.lit(NO_POPULATION))
-        .when(~computable, F.lit("not_calculated"))
-        .when(F.col("events") < FEW_EVENTS, F.lit("few_events"))
-        .otherwise(F.lit("ok"))
-        .alias("status"),
+        rate_status(has_people, computable, F.col("events")).alias("status"),
     )
 
 

@@ -1,6 +1,8 @@
 """Small CSV files, the product's own or the user's, read as dictionaries without Spark."""
 
 import csv
+import glob
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +31,14 @@ def refuse_special(path: Path, what: str, most_bytes: int | None = MOST_BYTES) -
             f"{what}{path} has {found.st_size:,} bytes; a file of its kind may not have more than {most_bytes:,} bytes",
             remedy="check that it is the right file",
         )
+
+
+def named_files(path: Path) -> list[Path]:
+    """The files that a path means, in order: those that match if its name is a pattern (``people_*.csv``). A path that is no pattern,
+    or a file of that very name, means itself, whether it exists or not."""
+    if glob.has_magic(path.name) and not os.path.lexists(path):
+        return sorted(path.parent.glob(path.name))
+    return [path]
 
 
 def special_kind(mode: int) -> str | None:

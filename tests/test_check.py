@@ -198,6 +198,6 @@ def test_large_populations_are_read_by_check_alone(source: Path, monkeypatch: py
     assert {
         (f.result, f.found == "30.0 MB of files, which are read when rates are computed") for f in found.values()
     } == {("not checked", True)}
-    monkeypatch.setattr(checks_before_start, "read_vintages", lambda *_: {}["is read"])
+    monkeypatch.setattr(checks_before_start, "read_population", lambda *_: {}["is read"])
     with pytest.raises(KeyError):
         check_before_start(config, "check")

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.default_codes import MISSING, has
 from ebi_spark.errors import InputError
 from ebi_spark.geography.boards import restrict_to_board
-from ebi_spark.geography.record_areas import Lookups, with_area
+from ebi_spark.geography.record_areas import Lookups, lookup_day, with_area
 from ebi_spark.policies.code_prefilter import KEY_LENGTH, CodePrefilter, code_prefilter
 from ebi_spark.policies.compile import (
     AS_SEEN,
@@ -44,13 +44,7 @@ def basis_day(dataset: str) -> Column:
     appointment date of an attendance. A record without that date uses its activity date, and without either the first day
     of its financial year."""
     own = [F.col("admission_date")] if dataset == "apc" else []
-    return F.coalesce(*own, _area_day())
-
-
-def _area_day() -> Column:
-    """The day for which a record's area is looked up: its activity date, or else the first day of its financial year."""
-    first_day = F.to_date(F.concat(F.substring("financial_year", 1, 4), F.lit("-04-01")))
-    return F.coalesce(F.col("activity_date"), first_day)
+    return F.coalesce(*own, lookup_day())
 
 
 def apply_policies(records: DataFrame, dataset: str, periods: list[RevisionPeriod], lookups: Lookups) -> DataFrame:
@@ -68,7 +62,7 @@ def apply_policies(records: DataFrame, dataset: str, periods: list[RevisionPerio
     """
     periods = [period for period in periods if period.policy.dataset == dataset]
     with_areas = with_area(_paired(records, dataset, periods), lookups)
-    own = restrict_to_board(with_areas, [period.policy.boards for period in periods], _area_day())
+    own = restrict_to_board(with_areas, [period.policy.boards for period in periods], lookup_day())
     tests = _shared_tests(periods)
     evaluated = _with_states(own, tests, dataset).withColumns(
         {

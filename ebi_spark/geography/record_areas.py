@@ -133,6 +133,12 @@ def lookup_spans(path: Path, key: str, geography: Geography, remarks: list[str])
     return rows
 
 
+def lookup_day() -> Column:
+    """The day for which a record's area is looked up: its activity date, or else the first day of its financial year."""
+    first_day = F.to_date(F.concat(F.substring("financial_year", 1, 4), F.lit("-04-01")))
+    return F.coalesce(F.col("activity_date"), first_day)
+
+
 def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
     """``records`` with four more columns.
 
@@ -147,8 +153,7 @@ def with_area(records: DataFrame, lookups: Lookups) -> DataFrame:
     | NULL             | 15M00             | 15M         | commissioner    |
     | NULL             | 7A1               | NULL        | outside_england |
     """
-    day = F.coalesce(F.col("activity_date"), F.to_date(F.concat(F.substring("financial_year", 1, 4), F.lit("-04-01"))))
-    frame = records.withColumn("_day", day)
+    frame = records.withColumn("_day", lookup_day())
     # A lake that this version has not written to yet lacks some of these columns.
     named_by = {basis: [n for n in names if n in records.columns] for basis, names in NAMED_BY.items()}
     found: dict[str, Column] = {}

@@ -11,10 +11,9 @@ from ebi_spark.geography.code_forms import with_known_codes
 from ebi_spark.geography.output_areas import assign_output_area, has_unmapped_part
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
 from ebi_spark.rates.methods import (
-    FEW_EVENTS,
-    NO_POPULATION,
     crude_rate,
     dobson_limits,
+    rate_status,
     repeated_variance,
     standard_error,
     standardised_rate,
@@ -107,6 +106,37 @@ def activity_rates(
     spark = flags.sparkSession
     strata = strata_of_periods(spark, periods, population)
     counted = _by_stratum(flags, periods, population).join(strata, [*WINDOW, *AREA, "sex", "band"], "left")
+    named, names = period_rows(spark, periods), area_names(spark, population)
+    # Areas without people have a row too: whether an area has a row must not depend on its records.
+    every_area = F.broadcast(named.select(*PERIOD)).crossJoin(F.broadcast(names.select(*AREA)))
+    every_area = every_area.join(_people_of_areas(strata), [*WINDOW, *AREA], "left")
+    # If records of one year cannot be placed below England, the records of the other years do not make a figure for the whole
+    # period. Such periods have rows for England and providers only.
+    unplaced = _in_one_of(period for period in periods if not all(map(population.covers, period.years)))
+    placed = F.col("area_type").isin("provider", "england") | ~unplaced
+    lacking = F.broadcast(_areas_without_people(spark, periods, population))
+    # One join serves areas with and without records, so that Spark computes the totals only once.
+    joined = every_area.join(_totals(counted), [*PERIOD, *AREA], "full")
+    frame = (
+        _restrict_to_own_boards(joined, population, boards)
+        .where(placed)
+        .join(lacking, [*WINDOW, *AREA], "left")
+        .fillna(False, ["distant", "split", "lacking"])
+        .withColumn("unusual", _in_one_of(p for p in periods if any(map(population.is_unusual, p.years))))
+        .withColumn("england_lacking", _in_one_of(p for p in periods if _england_lacks_people(p, population)))
+        .join(F.broadcast(named), list(PERIOD))
+        .join(F.broadcast(names), list(AREA), "left")
+        .join(F.broadcast(_rates_of_england(flags, periods, strata)), list(PERIOD), "left")
+    )
+    if partial:
+        frame = frame.where("area_type <> 'england'")
+    return _rate_columns(frame, population, partial=partial, local=sorted(boards))
+
+
+def _totals(counted: DataFrame) -> DataFrame:
+    """One row for each period and area with records: its counts, and the sums of which rates are made (``weighted_rates``,
+    ``weighted_variances``, and ``repeated_variances``, where the events of one person are not independent). ``counted``: rows of
+    :func:`_by_stratum` with the ``people`` and the ``weight`` of their stratum."""
     weighted = F.col("weight") / F.col("people")
     persons = counted.groupBy(*PERIOD, *AREA, "person").agg(
         F.sum("events").alias("activity"),
@@ -121,7 +151,7 @@ def activity_rates(
     # Each person with several events has rows of their own. All other people share one row, as their events are independent.
     has_repeats = F.col("person").isNotNull()
     squares = repeated_variance(F.when(has_repeats, F.col("weighted")))
-    totals = persons.groupBy(*PERIOD, *AREA).agg(
+    return persons.groupBy(*PERIOD, *AREA).agg(
         F.sum("activity").alias("activity"),
         F.sum("in_scope").alias("in_scope"),
         (F.sum("single_people") + F.count_if(has_repeats & (F.col("activity") > 0))).alias("people_flagged"),
@@ -134,43 +164,27 @@ def activity_rates(
         ).alias("repeated_variances"),
         F.max("empty_stratum").alias("empty_stratum"),
     )
-    national = (
+
+
+def _rates_of_england(flags: DataFrame, periods: Sequence[Period], strata: DataFrame) -> DataFrame:
+    """One row for each period: ``rates``, England's rate in each stratum where it has events."""
+    return (
         _events_of_england(flags, periods)
         .join(F.broadcast(strata.where("area_type = 'england' AND people > 0")), [*WINDOW, "sex", "band"])
         .groupBy(*PERIOD)
         .agg(F.collect_list(F.struct(_stratum(), (F.col("events") / F.col("people")).alias("rate"))).alias("rates"))
     )
-    people = strata.groupBy(*WINDOW, *AREA).agg(
+
+
+def _people_of_areas(strata: DataFrame) -> DataFrame:
+    """One row for each window of years and area: its people in all (``population``) and in each stratum (``strata``)."""
+    return strata.groupBy(*WINDOW, *AREA).agg(
         F.sum("people").alias("population"),
         F.max("vintage").alias("population_vintage"),
         F.max("distant").alias("distant"),
         F.max("split").alias("split"),
         F.array_sort(F.collect_list(F.struct(_stratum(), "people")))["people"].alias("strata"),
     )
-    named, names = period_rows(spark, periods), area_names(spark, population)
-    # Areas without people have a row too: whether an area has a row must not depend on its records.
-    every_area = F.broadcast(named.select(*PERIOD)).crossJoin(F.broadcast(names.select(*AREA)))
-    every_area = every_area.join(people, [*WINDOW, *AREA], "left")
-    # If records of one year cannot be placed below England, the records of the other years do not make a figure for the whole
-    # period. Such periods have rows for England and providers only.
-    unplaced = _in_one_of(period for period in periods if not all(map(population.covers, period.years)))
-    placed = F.col("area_type").isin("provider", "england") | ~unplaced
-    lacking = F.broadcast(_areas_without_people(spark, periods, population))
-    # One join serves areas with and without records, so that Spark computes `totals` only once.
-    frame = (
-        _restrict_to_own_boards(every_area.join(totals, [*PERIOD, *AREA], "full"), population, boards)
-        .where(placed)
-        .join(lacking, [*WINDOW, *AREA], "left")
-        .fillna(False, ["distant", "split", "lacking"])
-        .withColumn("unusual", _in_one_of(p for p in periods if any(map(population.is_unusual, p.years))))
-        .withColumn("england_lacking", _in_one_of(p for p in periods if _england_lacks_people(p, population)))
-        .join(F.broadcast(named), list(PERIOD))
-        .join(F.broadcast(names), list(AREA), "left")
-        .join(F.broadcast(national), list(PERIOD), "left")
-    )
-    if partial:
-        frame = frame.where("area_type <> 'england'")
-    return _rate_columns(frame, population, partial=partial, local=sorted(boards))
 
 
 def _in_one_of(periods: Iterable[Period]) -> Column:
@@ -387,11 +401,7 @@ def _rate_columns(frame: DataFrame, population: Population, *, partial: bool, lo
         share_lower.alias("share_lower"),
         share_upper.alias("share_upper"),
         F.when(has_people, F.lit(METHOD)).alias("method"),
-        F.when(~has_people, F.lit(NO_POPULATION))
-        .when(~computable, F.lit("not_calculated"))
-        .when(F.col("activity") < FEW_EVENTS, F.lit("few_events"))
-        .otherwise(F.lit("ok"))
-        .alias("status"),
+        rate_status(has_people, computable, F.col("activity")).alias("status"),
         notes.alias("notes"),
         F.lit("partial" if partial else "national").alias("coverage"),
         F.lit(population.geography.version).alias("geography"),

@@ -3,6 +3,7 @@ query counts; the rates are made on the driver."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -168,67 +169,88 @@ def equality_rows(
     | NULL | NULL | 1       | sex         | unknown | 1        |
     |      |      |         | age_group   | 40-49   | 27       |
     """
-    by_stratum: dict[tuple[str | None, int | None, str | None], int] = defaultdict(int)
-    for counted in counts:
-        by_stratum[counted["sex"], counted["band"], counted["fifth"]] += counted["records"]
+    every = 0
+    # (sex, band) → records, of everybody (None) and by fifth
+    events: dict[str | None, dict[tuple[str, int], int]] = defaultdict(lambda: defaultdict(int))
+    for row in counts:
+        every += row["records"]
+        if row["sex"] is not None and row["band"] is not None:
+            for fifth in {None, row["fifth"]}:
+                events[fifth][row["sex"], row["band"]] += row["records"]
     bands = range(LAST_BAND + 1)
-    dimensions: dict[str, dict[str, Estimate | None]] = {SEX: {}, AGE_GROUP: {}}
-    activity: dict[tuple[str, str], int] = {}
-    population: dict[tuple[str, str], float | None] = {}
-
-    def add(dimension: str, group: str, strata: list[tuple[str, int]], of: Strata | None, fifth: str | None) -> None:
-        events = dict.fromkeys(strata, 0)
-        for (sex, band, own), number in by_stratum.items():
-            if sex is not None and band is not None and (sex, band) in events and fifth in (None, own):
-                events[sex, band] += number
-        activity[dimension, group] = sum(events.values())
-        population[dimension, group] = None if of is None else sum(of.get(key, 0) for key in strata)
-        if of is None:
-            dimensions[dimension][group] = None
-        elif dimension == AGE_GROUP:
-            whole = Stratum(activity[dimension, group], population[dimension, group] or 0, 1)
-            dimensions[dimension][group] = standardised([whole])
-        else:
-            dimensions[dimension][group] = standardised(
-                [Stratum(events[key], of.get(key, 0), weights[key]) for key in strata]
-            )
-
-    for sex in SEXES:
-        add(SEX, sex, [(sex, band) for band in bands], people, None)
+    sexes = [_group(SEX, sex, [(sex, band) for band in bands], events[None], people, weights) for sex in SEXES]
+    ages: list[_Group] = []
     for start, end in zip(_AGE_GROUPS, (*_AGE_GROUPS[1:], None), strict=True):
         own = [band for band in bands if start <= band * BAND_YEARS and (end is None or band * BAND_YEARS < end)]
-        group = f"{start}+" if end is None else f"{start}-{end - 1}"
-        add(AGE_GROUP, group, [(sex, band) for sex in SEXES for band in own], people, None)
-    slope: Estimate | None = None
+        name = f"{start}+" if end is None else f"{start}-{end - 1}"
+        ages.append(_group(AGE_GROUP, name, [(sex, band) for sex in SEXES for band in own], events[None], people, None))
+    fifths: list[_Group] = []
     if fifths_known:
-        dimensions[DEPRIVATION] = {}
+        strata = [(sex, band) for sex in SEXES for band in bands]
         for fifth in FIFTHS:
-            of = None if people_of_fifths is None else people_of_fifths[fifth]
-            add(DEPRIVATION, fifth, [(sex, band) for sex in SEXES for band in bands], of, fifth)
-        rates = dimensions[DEPRIVATION]
-        ranked = [(population[DEPRIVATION, fifth] or 0.0, rates[fifth]) for fifth in reversed(FIFTHS)]
-        known = [(number, rate) for number, rate in ranked if rate is not None]
-        slope = slope_index(known) if len(known) == len(FIFTHS) else None
-    every = sum(by_stratum.values())
+            of_fifth = None if people_of_fifths is None else people_of_fifths[fifth]
+            fifths.append(_group(DEPRIVATION, fifth, strata, events[fifth], of_fifth, weights))
+    ranked = [(group.people or 0.0, group.rate) for group in reversed(fifths) if group.rate is not None]
+    slope = slope_index(ranked) if len(ranked) == len(FIFTHS) else None
     rows: list[dict[str, Any]] = []
-    for dimension, groups in dimensions.items():
-        outside = every - sum(activity[dimension, group] for group in groups)
-        for group, rate in [*groups.items(), *([(UNKNOWN, None)] if outside else [])]:
-            events = outside if group == UNKNOWN else activity[dimension, group]
-            row: dict[str, Any] = {
+    for of_dimension in (sexes, ages, fifths):
+        outside = every - sum(group.events for group in of_dimension)
+        unknown = [_Group(of_dimension[0].dimension, UNKNOWN, outside)] if of_dimension and outside else []
+        rows += [
+            {
                 "policy_id": policy.id,
                 "revision": revision,
                 "reading": policy.default_reading,
                 "period": period_of(years),
-                "dimension": dimension,
-                "group": group,
-                "activity": events,
-                "status": NO_POPULATION if rate is None else "few_events" if events < FEW_EVENTS else "ok",
+                **group.columns(slope),
             }
-            if rate is not None:
-                row |= {"rate": rate.value, "lower": rate.lower, "upper": rate.upper}
-                row["population"] = round(population[dimension, group] or 0)
-            if dimension == DEPRIVATION and slope is not None and group != UNKNOWN:
-                row |= {"slope_index": slope.value, "slope_lower": slope.lower, "slope_upper": slope.upper}
-            rows.append(row)
+            for group in [*of_dimension, *unknown]
+        ]
     return rows
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One group of people: its flagged records (``events``), and its people and rate where they are known."""
+
+    dimension: str
+    name: str
+    events: int
+    people: float | None = None
+    rate: Estimate | None = None
+
+    def columns(self, slope: Estimate | None) -> dict[str, Any]:
+        """The group's columns of ``gold/equality_rate``. ``slope``: the slope index of the fifths."""
+        found: dict[str, Any] = {
+            "dimension": self.dimension,
+            "group": self.name,
+            "activity": self.events,
+            "status": NO_POPULATION if self.rate is None else "few_events" if self.events < FEW_EVENTS else "ok",
+        }
+        if self.rate is not None:
+            found |= {"rate": self.rate.value, "lower": self.rate.lower, "upper": self.rate.upper}
+            found["population"] = round(self.people or 0)
+        if self.dimension == DEPRIVATION and slope is not None and self.name != UNKNOWN:
+            found |= {"slope_index": slope.value, "slope_lower": slope.lower, "slope_upper": slope.upper}
+        return found
+
+
+def _group(
+    dimension: str,
+    name: str,
+    strata: Sequence[tuple[str, int]],
+    events: Mapping[tuple[str, int], int],
+    people: Strata | None,
+    weights: Mapping[tuple[str, int], float] | None,
+) -> _Group:
+    """A group that is made up of some strata. Its rate is standardised by ``weights``; without them it is the crude rate."""
+    total = sum(events.get(key, 0) for key in strata)
+    if people is None:
+        return _Group(dimension, name, total)
+    number = sum(people.get(key, 0) for key in strata)
+    parts = (
+        [Stratum(total, number, 1)]
+        if weights is None
+        else [Stratum(events.get(key, 0), people.get(key, 0), weights[key]) for key in strata]
+    )
+    return _Group(dimension, name, total, number, standardised(parts))

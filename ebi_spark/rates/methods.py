@@ -38,12 +38,24 @@ def count_limits(events: Column) -> tuple[Column, Column]:
     """95% limits of a count: exact Poisson limits below 10 (from ``conf/reference``), Byar's limits from 10."""
     lower, upper = byar_lower(events), byar_upper(events)
     rows = read_rows(resource("conf", "reference", "poisson_limits.csv"))
-    exact_lower = F.array(*[F.lit(float(row["lower95"])) for row in sorted(rows, key=lambda row: int(row["x"]))])
-    exact_upper = F.array(*[F.lit(float(row["upper95"])) for row in sorted(rows, key=lambda row: int(row["x"]))])
+    rows.sort(key=lambda row: int(row["x"]))
+    exact_lower, exact_upper = (F.array(*[F.lit(float(row[name])) for row in rows]) for name in ("lower95", "upper95"))
     few = events < FEW_EVENTS
     index = F.least(events, F.lit(FEW_EVENTS - 1)).cast("int")
-    return F.when(few, F.get(exact_lower, index)).otherwise(lower), F.when(few, F.get(exact_upper, index)).otherwise(
-        upper
+    return (
+        F.when(few, F.get(exact_lower, index)).otherwise(lower),
+        F.when(few, F.get(exact_upper, index)).otherwise(upper),
+    )
+
+
+def rate_status(has_people: Column, computable: Column, events: Column) -> Column:
+    """What there is to know of a standardised rate: ``no_population``, ``not_calculated`` (records in a stratum without people),
+    ``few_events`` (fewer than 10) or ``ok``."""
+    return (
+        F.when(~has_people, F.lit(NO_POPULATION))
+        .when(~computable, F.lit("not_calculated"))
+        .when(events < FEW_EVENTS, F.lit("few_events"))
+        .otherwise(F.lit("ok"))
     )
 
 

@@ -27,6 +27,7 @@ from ebi_spark.rates.population_files import (
     SEXES,
     Vintage,
     read_population_file,
+    vintage_twice,
 )
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
@@ -91,14 +92,10 @@ def read_vintages(config: RunConfig, geography: Geography) -> dict[date, Vintage
     Raises an :class:`InputError` for a file that is incomplete or inconsistent, and for a vintage that is in two files.
     """
     by_vintage: dict[date, Vintage] = {}
-    shipped = resource("conf", "reference", "population_gp_registered.csv")
-    for item in config.population or ({"path": str(shipped), "layout": "bands"},):
+    for item in config.population or (_shipped_file(),):
         for vintage, people in read_population_file(dict(item), geography).items():
             if vintage in by_vintage:
-                raise InputError(
-                    f"population: the vintage {vintage} is in two files; the second is {item['path']}",
-                    remedy="give each vintage once",
-                )
+                raise vintage_twice(vintage, Path(item["path"]))
             by_vintage[vintage] = people
     return by_vintage
 
@@ -201,6 +198,11 @@ def _reached(geography: Geography, codes: set[str], day: date) -> set[str]:
     return {area for code in codes for area, _ in geography.map_code(code, day)}
 
 
+def _parts_of(geography: Geography, people: Vintage) -> dict[str, tuple[tuple[str, float], ...]]:
+    """For each area code of a population, the areas of the version to which it belongs, each with the share of its people."""
+    return {code: geography.map_code(code, people.area_date) for code, _, _ in people.strata}
+
+
 def people_ratio(geography: Geography, people: Vintage, other: Vintage) -> float:
     """The number of people as a multiple of that of ``other``, in the areas of the version that are complete in both. 1.0
     where there are no such areas."""
@@ -239,7 +241,7 @@ def population_warnings(population: Population, years: list[str], *, partial: bo
         stored = population.by_vintage[vintage]
         lacking = areas_without_people(geography, stored)
         empty = sorted(code for kind, code in lacking if kind == "sub_icb")
-        reached = {code: geography.map_code(code, stored.area_date) for code, _, _ in stored.strata}
+        reached = _parts_of(geography, stored)
         outside = sorted(code for code, parts in reached.items() if not parts)
         people = sum(number for (code, _, _), number in stored.strata.items() if code in outside)
         if empty:
@@ -320,9 +322,13 @@ def _england_of(by_vintage: dict[date, Vintage], geography: Geography) -> Vintag
 
 def shipped_population(geography: Geography) -> Vintage:
     """The newest vintage of the shipped population."""
-    path = resource("conf", "reference", "population_gp_registered.csv")
-    vintages = read_population_file({"path": str(path), "layout": "bands"}, geography)
+    vintages = read_population_file(_shipped_file(), geography)
     return vintages[max(vintages)]
+
+
+def _shipped_file() -> dict[str, str]:
+    """The shipped population, as an item of the setting ``population``."""
+    return {"path": str(resource("conf", "reference", "population_gp_registered.csv")), "layout": "bands"}
 
 
 def _weights_in(path: Path) -> dict[tuple[str, int], float]:
@@ -430,7 +436,7 @@ def _people_by_stratum(population: Population, vintages: set[date]) -> tuple[_St
     split_people: dict[date, set[Area]] = defaultdict(set)
     for vintage in vintages:
         stored = population.by_vintage[vintage]
-        parts = {code: geography.map_code(code, stored.area_date) for code, _, _ in stored.strata}
+        parts = _parts_of(geography, stored)
         for (code, sex, band), number in stored.strata.items():
             people[(vintage, "england", ENGLAND, sex, band)] += number
             for area, part in share_people(number, parts[code]).items():

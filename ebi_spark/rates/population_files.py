@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from ebi_spark.errors import InputError
 from ebi_spark.geography.area_versions import Geography, Interval, ons_codes, version_on, versions
+from ebi_spark.small_files import named_files
 from ebi_spark.sources.published_files import PublishedTable, plain_name, read_table
 
 BAND_YEARS = 5
@@ -53,10 +55,10 @@ def read_population_file(item: dict[str, str], geography: Geography) -> dict[dat
 
     Raises an :class:`InputError` that names the file, the line where there is one, and the remedy.
     """
-    readers: dict[str, Callable[[Path, dict[str, str], _Codes], dict[date, Strata]]] = {
+    readers: dict[str, Callable[[Path, _Codes], dict[date, Strata]]] = {
         "bands": _read_bands,
         "gp_registered": _read_gp_registered,
-        "ons_mid_year": _read_ons_mid_year,
+        "ons_mid_year": partial(_read_ons_mid_year, vintage=item.get("vintage")),
     }
     layout, path = item.get("layout", "bands"), Path(item["path"])
     if "vintage" in item and layout != "ons_mid_year":
@@ -64,7 +66,7 @@ def read_population_file(item: dict[str, str], geography: Geography) -> dict[dat
             f"population: {path}: `vintage` is set, but files of the layout {layout} have their own",
             remedy="remove `vintage` from this item",
         )
-    paths = sorted(path.parent.glob(path.name)) if any(sign in path.name for sign in "*?[") else [path]
+    paths = named_files(path)
     if not paths:
         raise InputError(f"population: there is no file {path}", remedy="correct the path")
     if item.get("geography", "") not in ("", *versions()):
@@ -75,21 +77,22 @@ def read_population_file(item: dict[str, str], geography: Geography) -> dict[dat
     by_vintage: dict[date, Vintage] = {}
     for one in paths:
         codes = _Codes(f"population: {one}", geography, item.get("geography"))
-        for vintage, strata in readers[layout](one, item, codes).items():
+        for vintage, strata in readers[layout](one, codes).items():
             if vintage in by_vintage:
-                raise _twice(vintage, one)
+                raise vintage_twice(vintage, one)
             by_vintage[vintage] = Vintage(vintage, *codes.read_on(vintage, strata), one.name, strata)
     return by_vintage
 
 
-def _twice(vintage: date, path: Path) -> InputError:
+def vintage_twice(vintage: date, path: Path) -> InputError:
+    """The error for a vintage that two files have."""
     return InputError(
         f"population: the vintage {vintage} is in two files; the second is {path}",
         remedy="give each vintage once",
     )
 
 
-def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
+def _read_bands(path: Path, codes: "_Codes") -> dict[date, Strata]:
     """Read the layout ``bands``: one row for each area, sex and band. Rows of England are used to check the sum; rows of
     regions and ICBs are ignored."""
     what = f"population: {path}"
@@ -154,7 +157,7 @@ def _read_bands(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date,
     return by_vintage
 
 
-def _read_gp_registered(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
+def _read_gp_registered(path: Path, codes: "_Codes") -> dict[date, Strata]:
     """Read NHS England's *Patients Registered at a GP Practice* by sex and age, which has one vintage in each file.
 
     Ages are single years (``AGE``: 0–94, 95+) or five-year bands (``AGE_GROUP_5``: 0_4 … 90_94, 95+). Rows with sex and age
@@ -215,13 +218,13 @@ def _read_gp_registered(path: Path, item: dict[str, str], codes: "_Codes") -> di
     return {vintages.pop(): strata}
 
 
-def _read_ons_mid_year(path: Path, item: dict[str, str], codes: "_Codes") -> dict[date, Strata]:
+def _read_ons_mid_year(path: Path, codes: "_Codes", vintage: str | None) -> dict[date, Strata]:
     """Read the ONS mid-year estimates of sub-ICB locations: one row for each area.
 
     Columns ``F0`` … ``F90`` and ``M0`` … ``M90`` have the people of each age (90 is 90 and over). The names of the other
     columns change every year, so the area is found as the field with a known code, or with a name that ends with one. Rows
-    of England, regions and ICBs are totals used as a check. The vintage is the item's ``vintage``, or else 30 June of the
-    year in the file's name or its title lines (``mid-2022``).
+    of England, regions and ICBs are totals used as a check. The vintage is the day ``vintage`` if the configuration gives it, or
+    else 30 June of the year in the file's name or its title lines (``mid-2022``).
     """
     what = f"population: {path}"
     last = _LAST_AGE["ons_mid_year"]
@@ -271,7 +274,7 @@ def _read_ons_mid_year(path: Path, item: dict[str, str], codes: "_Codes") -> dic
     _reconcile(what, "an area's ages", {key: (by_area[key[0]], count) for key, count in stated.items()})
     everyone = sum(by_area.values())
     _reconcile(what, "all locations", {(name, ""): (everyone, count) for name, count in wholes.items()})
-    return {_mid_year(path, table.titles, item, what): strata}
+    return {date.fromisoformat(vintage) if vintage else _mid_year(path, table.titles, what): strata}
 
 
 def _bare_name(name: str) -> str:
@@ -454,9 +457,8 @@ def _extract_date(text: str, where: str) -> date:
         ) from None
 
 
-def _mid_year(path: Path, titles: str, item: dict[str, str], what: str) -> date:
-    if "vintage" in item:
-        return date.fromisoformat(item["vintage"])
+def _mid_year(path: Path, titles: str, what: str) -> date:
+    """30 June of the year that a file's name or its title lines give."""
     named = (re.findall(r"mid[-_ ]?(20\d\d|19\d\d)", text.lower()) for text in (path.name, titles))
     years = next((found for found in named if found), [])
     if len(set(years)) != 1:

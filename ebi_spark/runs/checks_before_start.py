@@ -4,7 +4,6 @@ They need no Java and take seconds. Every check is made even where an earlier on
 all of them. What needs a session is listed as not checked.
 """
 
-import glob
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -25,10 +24,10 @@ from ebi_spark.lake.locking import LOCK
 from ebi_spark.lake.object_store import Objects
 from ebi_spark.own_files import refuse_pages, refuse_place, refuse_report
 from ebi_spark.rates.equality import read_fifths, read_people_of_fifths
-from ebi_spark.rates.population import build_population, read_vintages
+from ebi_spark.rates.population import read_population
 from ebi_spark.runs.output_paths import docs_folder, report_file
 from ebi_spark.runs.run_inputs import RunInputs
-from ebi_spark.small_files import refuse_special
+from ebi_spark.small_files import named_files, refuse_special
 from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.header_checks import check_headers
 from ebi_spark.spark.jars import local_jars
@@ -153,10 +152,8 @@ def _population(config: RunConfig, inputs: RunInputs, most_bytes: int | None = N
         for name, lookup in (("geography.practices", config.practices), ("geography.lsoas", config.lsoas)):
             if lookup:
                 _refuse_missing(name, lookup)
-        geography = read_geography(config.geography, config.mappings)
-        by_vintage = read_vintages(config, geography)
-        build_population(config, by_vintage, geography, list(config.years or []))
-        days = ", ".join(str(vintage) for vintage in sorted(by_vintage))
+        population = read_population(config, list(config.years or []))
+        days = ", ".join(str(vintage) for vintage in sorted(population.by_vintage))
         return Answer(f"people of {days}; standard {config.standard_population}")
 
     yield "population", work
@@ -164,8 +161,7 @@ def _population(config: RunConfig, inputs: RunInputs, most_bytes: int | None = N
 
 def _refuse_missing(what: str, path: Path) -> list[Path]:
     """The files that a path or pattern names. An :class:`InputError` if there is none, or something that is not a file."""
-    pattern = glob.has_magic(path.name) and not os.path.lexists(path)
-    found = sorted(path.parent.glob(path.name)) if pattern else [path]
+    found = named_files(path)
     for one in found:
         refuse_special(one, f"{what}: ")
     if not any(os.path.isfile(one) for one in found):  # noqa: PTH113 - answers also where a name is too long

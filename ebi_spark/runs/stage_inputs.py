@@ -4,10 +4,8 @@ A setting or file that is not listed for a stage here counts for every stage: it
 again than to leave it out of date.
 """
 
-import glob
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +22,7 @@ from ebi_spark.runs.due import ONE_PART
 from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
 from ebi_spark.runs.state import POLICY_KIND, WORDING
+from ebi_spark.small_files import named_files
 from ebi_spark.sources.file_inventory import is_remote
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION
@@ -135,10 +134,7 @@ def stage_inputs(
 def _setting(name: str, value: Any) -> dict[str, str]:
     files: dict[str, str] = {}
     for path in _paths(value):
-        place = Path(path)
-        pattern = glob.has_magic(place.name) and not os.path.lexists(place)
-        matches = sorted(map(str, place.parent.glob(place.name))) if pattern else [path]
-        files |= {f"file:{match}": _content(match) for match in matches}
+        files |= {f"file:{match}": _content(str(match)) for match in named_files(Path(path))}
     return {f"setting:{name}": json.dumps(value, default=str, sort_keys=True), **files}
 
 
