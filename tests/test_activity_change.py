@@ -63,8 +63,9 @@ from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.small_frames import small_frame
 from ebi_spark.stages.monitor import Monitor
 from ebi_spark.stages.run_context import RunContext
+from ebi_spark.statistics.counts import exact_poisson
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
-from ebi_spark.statistics.inequality import Estimate, Stratum, poisson_limits, slope_index, standardised
+from ebi_spark.statistics.inequality import Estimate, Stratum, slope_index, standardised
 from ebi_spark.tables.gold import ACTIVITY_FLAG
 from ebi_spark.tables.monitoring_changes import ACTIVITY_CHANGE, ACTIVITY_COUNT, CODE_USE, EQUALITY_RATE
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
@@ -437,8 +438,8 @@ def test_counts_are_those_of_another_engine(spark: SparkSession) -> None:
 
 
 def test_rates_of_groups_against_a_statistics_library() -> None:
-    assert poisson_limits(0) == (0.0, pytest.approx(chi2.ppf(0.975, 2) / 2))
-    assert poisson_limits(10) == pytest.approx((4.795, 18.39), abs=0.005)  # Garwood's table
+    assert exact_poisson(0) == (0.0, pytest.approx(chi2.ppf(0.975, 2) / 2))
+    assert exact_poisson(10) == pytest.approx((4.795, 18.39), abs=0.005)  # Garwood's table
     crude = standardised([Stratum(10, 200_000, 3)])
     assert crude and (crude.value, crude.lower, crude.upper) == pytest.approx((5, 4.795 / 2, 18.39 / 2), abs=0.003)
     # By hand: (1 × 2/1,000 + 3 × 9/3,000) / 4 per 100,000.

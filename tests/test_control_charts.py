@@ -13,8 +13,6 @@ from scipy.stats.mstats import winsorize
 
 from ebi_spark.rates.change import change, error_of_count
 from ebi_spark.rates.control_charts import (
-    Z_95,
-    Z_998,
     ControlChart,
     days_between,
     funnel_limits,
@@ -23,6 +21,7 @@ from ebi_spark.rates.control_charts import (
     t_chart,
     xmr,
 )
+from ebi_spark.statistics.levels import Z_95, Z_998
 
 
 def test_the_quantiles_are_those_of_the_normal_distribution() -> None:

@@ -6,7 +6,7 @@ Plain functions on numbers, for the report and for notebooks. The figures come f
 import math
 from dataclasses import dataclass
 
-from ebi_spark.rates.control_charts import Z_95
+from ebi_spark.statistics.levels import Z_95
 
 # With fewer events in either period, the normal approximation is not reliable.
 FEWEST = 10

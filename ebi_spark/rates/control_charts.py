@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 
-Z_95, Z_998 = 1.959963984540054, 3.090232306167813
 # Below this average number of events a month there is no XmR chart: limits of a count that is often 0 are not symmetrical.
 LEAST_MONTHLY = 10
 # The number of points in a row that make a shift (all on one side of the mean) or a trend (all rising or all falling).

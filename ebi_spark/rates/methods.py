@@ -8,9 +8,9 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.small_files import read_rows
+from ebi_spark.statistics.levels import Z_95
 
 PER = 100_000
-Z_95 = 1.959963984540054
 FEW_EVENTS = 10
 NO_POPULATION = "no_population"
 

@@ -23,10 +23,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from ebi_spark.rates.control_charts import Z_95, Z_998, ControlChart, funnel_limits
+from ebi_spark.rates.control_charts import ControlChart, funnel_limits
 from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report import wording
 from ebi_spark.report.rows import Row, measure_of, years_of
+from ebi_spark.statistics.levels import Z_95, Z_998
 
 INK, GREY, LINE, CONCERN, IMPROVEMENT, PAPER = "#1d2a35", "#66737f", "#d3d9df", "#b35000", "#005eb8", "#fefefe"
 _VARIABLES = {

@@ -22,7 +22,7 @@ class Kappa(NamedTuple):
     standard_error: float | None = None
 
 
-def cohens_kappa(counts: Mapping[tuple[str, str], int], level: float = 0.95, fewest: int = FEWEST_PAIRS) -> Kappa:
+def cohens_kappa(counts: Mapping[tuple[str, str], int]) -> Kappa:
     """Cohen's kappa of two readers, with the large-sample standard error of Fleiss, Cohen and Everitt (Psychological Bulletin
     1969).
 
@@ -35,7 +35,7 @@ def cohens_kappa(counts: Mapping[tuple[str, str], int], level: float = 0.95, few
     record in one and the same class, chance agreement is 1 and kappa is undefined.
     """
     n = sum(counts.values())
-    if n < fewest:
+    if n < FEWEST_PAIRS:
         return Kappa(None, None, None, n, "few_pairs")
     classes = sorted({name for pair in counts for name in pair})
     share = {(a, b): counts.get((a, b), 0) / n for a in classes for b in classes}
@@ -52,7 +52,7 @@ def cohens_kappa(counts: Mapping[tuple[str, str], int], level: float = 0.95, few
     # If all pairs agree, the variance is 0, and the sample size is the number of pairs.
     scatter = agreed * (1 - agreed)
     effective = n * scatter / variance if variance > 1e-12 and scatter > 1e-12 else n
-    lower, upper = exact_limits(min(1.0, agreed), effective, level)
+    lower, upper = exact_limits(min(1.0, agreed), effective)
     assert lower is not None and upper is not None
     error = sqrt(max(0.0, variance) / n) / (1 - chance)
     return Kappa(kappa, max(-1.0, (lower - chance) / (1 - chance)), (upper - chance) / (1 - chance), n, "ok", error)

@@ -2,8 +2,10 @@
 
 from scipy.stats import chi2, norm
 
+from ebi_spark.statistics.levels import LEVEL
 
-def exact_poisson(count: int, level: float = 0.95) -> tuple[float, float]:
+
+def exact_poisson(count: int, level: float = LEVEL) -> tuple[float, float]:
     """Two-sided exact limits of the mean of a Poisson count (Garwood, Biometrika 1936). For 0 the lower limit is 0."""
     if count < 0:
         raise ValueError(f"a count cannot be {count}")
@@ -12,7 +14,7 @@ def exact_poisson(count: int, level: float = 0.95) -> tuple[float, float]:
     return lower, float(chi2.ppf(1 - tail, 2 * count + 2)) / 2
 
 
-def byar(count: int, level: float = 0.95) -> tuple[float, float]:
+def byar(count: int, level: float = LEVEL) -> tuple[float, float]:
     """Byar's limits of the mean of a Poisson count of 10 or more (Breslow and Day 1987, p. 69)."""
     z = float(norm.ppf((1 + level) / 2))
 
@@ -22,6 +24,6 @@ def byar(count: int, level: float = 0.95) -> tuple[float, float]:
     return limit(count, -1), limit(count + 1, 1)
 
 
-def count_limits(count: int, level: float = 0.95) -> tuple[float, float]:
+def count_limits(count: int, level: float = LEVEL) -> tuple[float, float]:
     """Limits of a count as in every rate: exact below 10, Byar's from 10."""
     return exact_poisson(count, level) if count < 10 else byar(count, level)

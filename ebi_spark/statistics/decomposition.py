@@ -56,11 +56,11 @@ def shapley_parts(factors: Factors, totals: Sequence[float]) -> np.ndarray[Any, 
     return parts
 
 
-def rounded(parts: Mapping[str, float], total: float, digits: int = 0) -> dict[str, float]:
-    """The parts rounded for display. The largest part takes the rounding difference, so they add up to the rounded total."""
-    shown = {name: round(part, digits) for name, part in parts.items()}
+def rounded(parts: Mapping[str, float], total: float) -> dict[str, float]:
+    """The parts rounded to whole numbers for display. The largest part takes the rounding difference, so they add up to the rounded total."""
+    shown = {name: round(part, 0) for name, part in parts.items()}
     largest = max(shown, key=lambda name: abs(parts[name]))
-    shown[largest] = round(shown[largest] + round(total, digits) - sum(shown.values()), digits)
+    shown[largest] = round(shown[largest] + round(total, 0) - sum(shown.values()), 0)
     return shown
 
 

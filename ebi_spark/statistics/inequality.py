@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import NamedTuple
 
-from scipy.stats import chi2, norm
+from ebi_spark.statistics.counts import exact_poisson
+from ebi_spark.statistics.levels import Z_95
 
 PER = 100_000
 
@@ -26,13 +27,6 @@ class Estimate(NamedTuple):
     variance: float
 
 
-def poisson_limits(events: int, level: float = 0.95) -> tuple[float, float]:
-    """Exact limits of a Poisson count: χ²/2 with 2x degrees of freedom below and 2x + 2 above (Garwood 1936)."""
-    tail = (1 - level) / 2
-    lower = 0.0 if events == 0 else float(chi2.ppf(tail, 2 * events)) / 2
-    return lower, float(chi2.ppf(1 - tail, 2 * events + 2)) / 2
-
-
 def standardised(strata: Sequence[Stratum]) -> Estimate | None:
     """The directly standardised rate of strata, with Dobson's limits on exact Poisson limits of the count. With one stratum it
     is the crude rate. None where a stratum has no people, or there is no weight.
@@ -46,14 +40,14 @@ def standardised(strata: Sequence[Stratum]) -> Estimate | None:
     events = sum(stratum.events for stratum in strata)
     rate = PER * sum(s.weight * s.events / s.people for s in strata) / total
     variance = PER**2 * sum(s.weight**2 * s.events / s.people**2 for s in strata) / total**2
-    lower, upper = poisson_limits(events)
+    lower, upper = exact_poisson(events)
     if events == 0:
         return Estimate(rate, 0.0, PER * upper / sum(stratum.people for stratum in strata), 0.0)
     scale = sqrt(variance / events)
     return Estimate(rate, rate + scale * (lower - events), rate + scale * (upper - events), variance)
 
 
-def slope_index(groups: Sequence[tuple[float, Estimate]], level: float = 0.95) -> Estimate | None:
+def slope_index(groups: Sequence[tuple[float, Estimate]]) -> Estimate | None:
     """The slope index of inequality: how much higher the rate is at the end of the last group than at that of the first group.
 
     ``groups`` are (people, rate) in the order of the ranking, such as from the least to the most deprived fifth. The rates are
@@ -75,5 +69,5 @@ def slope_index(groups: Sequence[tuple[float, Estimate]], level: float = 0.95) -
     shares = [number * (rank - mean) / spread for (number, _), rank in zip(groups, ranks, strict=True)]
     slope = sum(share * rate.value for share, (_, rate) in zip(shares, groups, strict=True))
     variance = sum(share**2 * rate.variance for share, (_, rate) in zip(shares, groups, strict=True))
-    half = float(norm.ppf((1 + level) / 2)) * sqrt(variance)
+    half = Z_95 * sqrt(variance)
     return Estimate(slope, slope - half, slope + half, variance)

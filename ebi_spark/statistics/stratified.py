@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, norm, t
+from scipy.stats import beta, t
+
+from ebi_spark.statistics.levels import TAIL, Z_95
 
 Array = NDArray[Any]
 
@@ -56,7 +58,7 @@ class Share:
     missing_strata: Array
 
 
-def share(cells: CellCounts, level: float = 0.95) -> Share:
+def share(cells: CellCounts) -> Share:
     """The share of a group's records whose answer is yes.
 
     Within a stratum it is a Hájek mean with the weights N / m, so that the others of their stratum count for records
@@ -66,7 +68,7 @@ def share(cells: CellCounts, level: float = 0.95) -> Share:
     variances that each stratum's limits imply (Zou and Donner, Statistics in Medicine 2008; Yan and Su 2010).
     """
     cells = _of_one_shape(cells)
-    parts = [_stratum(cells, cells.stratum == number, level) for number in np.unique(cells.stratum)]
+    parts = [_stratum(cells, cells.stratum == number) for number in np.unique(cells.stratum)]
     sizes = np.stack([part.size for part in parts])
     known = np.stack([part.answered > 0 for part in parts])
     all_known = np.where(known, sizes, 0.0).sum(0)
@@ -89,10 +91,10 @@ def share(cells: CellCounts, level: float = 0.95) -> Share:
         few |= np.where(of_few, variances, 0.0).sum(0) > variances.sum(0) / 2
     below, above = np.zeros_like(value), np.zeros_like(value)
     for part, weight in zip(parts, shares, strict=True):
-        lower, upper = _limits(part, few, level)
+        lower, upper = _limits(part, few)
         below += np.where(part.answered > 0, (weight * (part.value - lower)) ** 2, 0.0)
         above += np.where(part.answered > 0, (weight * (upper - part.value)) ** 2, 0.0)
-    spread = _spread_of_sizes(cells, parts, value, all_known) * float(norm.ppf((1 + level) / 2)) ** 2
+    spread = _spread_of_sizes(cells, parts, value, all_known) * Z_95**2
     lower = np.maximum(0.0, value - np.sqrt(below + spread))
     upper = np.minimum(1.0, value + np.sqrt(above + spread))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -148,7 +150,7 @@ class _Part:
     most: Array
 
 
-def _stratum(cells: CellCounts, own: Array, level: float) -> _Part:
+def _stratum(cells: CellCounts, own: Array) -> _Part:
     """The share of one stratum and what its limits need."""
     records, drawn, in_group, answered, positive = (
         counts[..., own] for counts in (cells.records, cells.drawn, cells.in_group, cells.answered, cells.positive)
@@ -173,8 +175,9 @@ def _stratum(cells: CellCounts, own: Array, level: float) -> _Part:
         with_correction = np.where(noise.sum(-1) > 0, total**2 / noise.sum(-1), np.inf)
         # A variance from few cells is itself uncertain.
         freedom = np.maximum(1.0, noise.sum(-1) ** 2 / (noise**2 / np.maximum(drawn - 1, 1)).sum(-1))
-        tail = (1 + level) / 2
-        caution = (t.ppf(tail, np.maximum(1.0, all_drawn - 1)) / t.ppf(tail, np.nan_to_num(freedom, nan=1.0))) ** 2
+        caution = (
+            t.ppf(1 - TAIL, np.maximum(1.0, all_drawn - 1)) / t.ppf(1 - TAIL, np.nan_to_num(freedom, nan=1.0))
+        ) ** 2
         # If providers differ, the sample is better than a simple random sample of the same size.
         exact = value * (1 - value) * all_drawn / (all_drawn - 1) * total**2 / stratified
         usable = (stratified > 0) & (value > 0) & (value < 1) & (all_drawn > 1)
@@ -196,19 +199,19 @@ def _stratum(cells: CellCounts, own: Array, level: float) -> _Part:
     )
 
 
-def _limits(part: _Part, few: Array, level: float) -> tuple[Array, Array]:
+def _limits(part: _Part, few: Array) -> tuple[Array, Array]:
     """The limits of one stratum's share; exact where the whole group has few records."""
-    value, tail = part.value, (1 - level) / 2
+    value = part.value
     with np.errstate(divide="ignore", invalid="ignore"):
         few_here = _few(value, part.kish, part.unread)
         size = np.where(few_here, part.kish_corrected, part.effective)
-        z = float(norm.ppf(1 - tail))
+        z = Z_95
         centre = (value + z * z / (2 * size)) / (1 + z * z / size)
         half = z / (1 + z * z / size) * np.sqrt(value * (1 - value) / size + z * z / (4 * size * size))
         # Without the finite-population correction, exact limits are exact for any number of records left unread.
         events, others = value * part.kish, (1 - value) * part.kish
-        exact_lower = np.where(value <= 0, 0.0, beta.ppf(tail, events, others + 1))
-        exact_upper = np.where(value >= 1, 1.0, beta.ppf(1 - tail, events + 1, others))
+        exact_lower = np.where(value <= 0, 0.0, beta.ppf(TAIL, events, others + 1))
+        exact_upper = np.where(value >= 1, 1.0, beta.ppf(1 - TAIL, events + 1, others))
         lower = np.where(few, exact_lower, np.maximum(0.0, centre - half))
         upper = np.where(few, exact_upper, np.minimum(1.0, centre + half))
         lower = np.minimum(value, np.maximum(lower, part.least))

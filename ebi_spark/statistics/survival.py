@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log, sqrt
 
-from scipy.stats import norm
+from ebi_spark.statistics.levels import Z_95
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,11 @@ class Point:
     upper: float
 
 
-def kaplan_meier(days: Sequence[Day], level: float = 0.95) -> list[Point]:
+def kaplan_meier(days: Sequence[Day]) -> list[Point]:
     """The probability of no event up to each day on which one happened; every kind of event counts.
 
     S = product of (1 - d/n) (Kaplan and Meier, JASA 1958), Greenwood's variance, limits on the scale of log(-log S).
     """
-    z = float(norm.ppf((1 + level) / 2))
     survival, greenwood, points = 1.0, 0.0, []
     for day, at_risk in _with_numbers_at_risk(days):
         events = sum(day.events.values())
@@ -49,17 +48,16 @@ def kaplan_meier(days: Sequence[Day], level: float = 0.95) -> list[Point]:
             continue
         survival *= 1 - events / at_risk
         greenwood += events / (at_risk * (at_risk - events)) if at_risk > events else float("inf")
-        points.append(Point(day.day, at_risk, survival, *_log_log_limits(survival, greenwood, z)))
+        points.append(Point(day.day, at_risk, survival, *_log_log_limits(survival, greenwood)))
     return points
 
 
-def aalen_johansen(days: Sequence[Day], kind: str, level: float = 0.95) -> list[Point]:
+def aalen_johansen(days: Sequence[Day], kind: str) -> list[Point]:
     """The cumulative incidence of one ``kind`` of event where others compete with it, at each day with an event of any kind.
 
     F = sum of S(before) * d/n (Aalen and Johansen, Scandinavian Journal of Statistics 1978), variance by the delta method
     (Marubini and Valsecchi 1995), limits on the scale of log(-log F).
     """
-    z = float(norm.ppf((1 + level) / 2))
     survival, incidence = 1.0, 0.0
     steps: list[tuple[int, int, int, float, float]] = []  # at risk, all events, of the kind, S before, F after
     points = []
@@ -71,7 +69,7 @@ def aalen_johansen(days: Sequence[Day], kind: str, level: float = 0.95) -> list[
         steps.append((at_risk, events, of_kind, survival, incidence))
         survival *= 1 - events / at_risk
         variance = sum(_variance_part(incidence, *step) for step in steps)
-        points.append(Point(day.day, at_risk, incidence, *_incidence_limits(incidence, max(0.0, variance), z)))
+        points.append(Point(day.day, at_risk, incidence, *_incidence_limits(incidence, max(0.0, variance))))
     return points
 
 
@@ -105,15 +103,15 @@ def _variance_part(incidence: float, at_risk: int, events: int, of_kind: int, be
     return of_survival + own - 2 * left * before * of_kind / at_risk**2
 
 
-def _log_log_limits(survival: float, greenwood: float, z: float) -> tuple[float, float]:
+def _log_log_limits(survival: float, greenwood: float) -> tuple[float, float]:
     if survival in (0.0, 1.0):
         return survival, survival
-    half = z * sqrt(greenwood) / abs(log(survival))
+    half = Z_95 * sqrt(greenwood) / abs(log(survival))
     return survival ** exp(half), survival ** exp(-half)
 
 
-def _incidence_limits(incidence: float, variance: float, z: float) -> tuple[float, float]:
+def _incidence_limits(incidence: float, variance: float) -> tuple[float, float]:
     if not 0 < incidence < 1:
         return incidence, incidence
-    half = z * sqrt(variance) / (incidence * abs(log(incidence)))
+    half = Z_95 * sqrt(variance) / (incidence * abs(log(incidence)))
     return incidence ** exp(half), incidence ** exp(-half)

@@ -58,11 +58,11 @@ _NOT_FIRST_PROCEDURE = r"[YZO]|V55|X7|X8|X9"
 
 
 @lru_cache(maxsize=4)
-def national_counts(table: str, year: str = "2023_24") -> dict[str, int]:
-    """How often each code of ``icd10`` or ``opcs4`` was used in a year, from the shipped reference table."""
+def national_counts(table: str) -> dict[str, int]:
+    """How often each code of ``icd10`` or ``opcs4`` was used in 2023-24, from the shipped reference table."""
     path = resource("conf", "reference", f"{table}_codes.csv")
     with path.open(encoding="utf-8", newline="") as file:
-        return {row["code"]: int(row[f"uses_{year}"]) for row in csv.DictReader(file) if row[f"uses_{year}"]}
+        return {row["code"]: int(row["uses_2023_24"]) for row in csv.DictReader(file) if row["uses_2023_24"]}
 
 
 def diagnosis_lists(group: int, seed: int) -> list[str]:

@@ -9,6 +9,9 @@ from itertools import accumulate
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+# `Draws.pick` chooses one of so many slots (2 to this power).
+_PICK_BITS = 10
+
 
 def salt(seed: int, name: str) -> int:
     """A signed 64-bit number that depends on a seed and a field's name."""
@@ -41,37 +44,20 @@ class Draws:
         return F.pmod(self.bits(name, *more), bound).cast("int")
 
     def pick(self, name: str, weights: Mapping[str, float]) -> Column:
-        """A value, drawn in proportion to its weight. Shares are exact to 1 in 1,024."""
-        table = slots(weights)
-        return table.at(self.slot(name, table.bits))
+        """A value, drawn in proportion to its weight. Shares are exact to 1 in 1,024.
+
+        The values are in one byte string, each padded and repeated in proportion to its weight. A draw is then one slice of the
+        string, without a search or a join. Long lists would make the query plan too large: they are joined instead
+        (:mod:`lookups`).
+        """
+        width = max(map(len, weights))
+        values = "".join(value.ljust(width) for value in sampled(weights, 1 << _PICK_BITS)).encode("ascii")
+        text = F.substring(F.lit(bytearray(values)), self.slot(name, _PICK_BITS) * width + 1, F.lit(width))
+        return F.rtrim(text.cast("string"))
 
     def slot(self, name: str, bits: int, *more: Column) -> Column:
         """An INT from 0 to 2**``bits`` - 1."""
         return F.shiftrightunsigned(self.bits(name, *more), 64 - bits).cast("int")
-
-
-@dataclass(frozen=True)
-class Slots:
-    """Values in one byte string, each padded to ``width`` and repeated in proportion to its weight.
-
-    A draw is then one slice of the string, without a search or a join. A value's share is exact to 1 in 2**``bits``. Long
-    lists would make the query plan too large: they are joined instead (:mod:`lookups`).
-    """
-
-    width: int
-    bits: int
-    values: bytes
-
-    def at(self, slot: Column) -> Column:
-        """The text in a slot, without its padding."""
-        text = F.substring(F.lit(bytearray(self.values)), slot * self.width + 1, F.lit(self.width))
-        return F.rtrim(text.cast("string"))
-
-
-def slots(weights: Mapping[str, float], bits: int = 10) -> Slots:
-    """The slots for a mapping of value → weight."""
-    width = max(map(len, weights))
-    return Slots(width, bits, "".join(value.ljust(width) for value in sampled(weights, 1 << bits)).encode("ascii"))
 
 
 def sampled(weights: Mapping[str, float], count: int) -> list[str]:
