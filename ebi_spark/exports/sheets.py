@@ -47,14 +47,25 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
     """Every sheet of a release except cover and notes: rates by kind of area, variation, months, attrition, readings, quality and
     policies. A sheet without rows is left out."""
     titles = {policy: row["title"] for policy, row in release.policies.items()}
+    policy: _Column = ("Policy", lambda row: str(titles.get(row["policy_id"]) or row["policy_id"]))
+    found = [
+        *_rates(release, policy),
+        _variation(release, policy),
+        _months(release, policy),
+        _attrition(release, policy),
+        _readings(release, policy),
+        _quality(release, ("Policy", lambda row: titles.get(row["policy_id"], "all"))),
+        _policies(release),
+    ]
+    return [sheet for sheet in found if sheet.rows]
 
-    def policy(row: Row) -> str:
-        return str(titles.get(row["policy_id"]) or row["policy_id"])
 
-    period: list[_Column] = [("Policy", policy), ("Period", _column("period"))]
-    revision: _Column = ("Revision of the policy", _column("revision"))
-    status: _Column = ("Status", lambda row: STATUSES.get(row["status"], (in_words(row["status"]),))[0])
-    rate: list[_Column] = [
+def _rates(release: ReleaseData, policy: _Column) -> list[Sheet]:
+    columns: list[_Column] = [
+        policy,
+        ("Period", _column("period")),
+        ("Area code", _column("area_code")),
+        ("Area name", _column("area_name")),
         ("Flagged records", _column("activity")),
         ("Records in scope", _column("in_scope")),
         ("People", _column("population")),
@@ -65,12 +76,11 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
         ("Share flagged of those in scope", _column("flagged_share")),
         ("Lower 95% limit of the share", _column("share_lower")),
         ("Upper 95% limit of the share", _column("share_upper")),
-        revision,
-        status,
+        _REVISION,
+        _STATUS,
         ("Notes", lambda row: " ".join(wording.notes_of(row))),
-    ]  # fmt: skip
-    area: list[_Column] = [("Area code", _column("area_code")), ("Area name", _column("area_name"))]
-    found = [
+    ]
+    return [
         _sheet(
             f"Rates_{kind}",
             f"Flagged records and rates: {name}",
@@ -78,117 +88,130 @@ def sheets_of(release: ReleaseData) -> list[Sheet]:
             "published counts. Limits cover every count that a rounded one can stand for."
             if kind != "england"
             else "A row is one policy and period.",
-            [*period, *area, *rate],
+            columns,
             [row for row in release.rates if row["area_type"] == kind],
         )
         for kind, name in AREA_TYPES.items()
     ]
-    found += [
-        _sheet(
-            "Variation",
-            "How much rates vary between areas",
-            "A row is one policy, period and kind of area.",
-            [
-                *period,
-                ("Kind of area", lambda row: AREA_TYPES[row["area_type"]]),
-                ("Areas", _column("areas")),
-                ("10th percentile", _column("p10")),
-                ("Median", _column("p50")),
-                ("90th percentile", _column("p90")),
-                ("N-fold", _column("n_fold")),
-                ("Opportunity", _column("opportunity")),
-                revision,
-                status,
-            ],
-            _sorted(release.of_default_readings("variation"), "policy_id", "period_years", "period", "area_type"),
-        ),
-        _sheet(
-            "Months",
-            "Flagged records by month, England",
-            "A row is one policy and month.",
-            [
-                ("Policy", policy),
-                ("Month", _column("month")),
-                ("Flagged records", _column("activity")),
-                ("Records in scope", _column("in_scope")),
-                ("Provisional", lambda row: _yes_no(row["provisional"])),
-                ("Pandemic", lambda row: _yes_no(row["pandemic"])),
-                revision,
-            ],
-            _sorted(
-                [row for row in release.of_default_readings("activity_month") if row["month"] is not None],
-                "policy_id",
-                "month",
-            ),
-        ),
-        _sheet(
-            "Attrition",
-            "How many records each clause removes, England",
-            "A row is one policy, year and clause, in the order in which clauses are applied.",
-            [
-                ("Policy", policy),
-                ("Year", _column("financial_year")),
-                ("Step", _column("step")),
-                ("Clause", _in_words("clause_id")),
-                ("Records before", _column("records_in")),
-                ("Records that fail", _column("records_failed")),
-                ("Removed because a value is missing", _column("records_missing")),
-                ("Records left", _column("records_left")),
-                ("Near misses", _column("near_miss")),
-                revision,
-            ],
-            _sorted(release.of_default_readings("attrition"), "policy_id", "financial_year", "revision", "step"),
-        ),
-        _sheet(
-            "Readings",
-            "What each reading of a policy flags, England",
-            "A row is one policy, reading and year.",
-            [
-                ("Policy", policy),
-                ("Reading", _in_words("reading")),
-                ("Main definition", lambda row: _yes_no(row["is_default_reading"])),
-                ("Year", _column("financial_year")),
-                ("Records in scope", _column("in_scope")),
-                ("Flagged records", _column("flagged")),
-                ("Flagged as published", _column("flagged_as_published")),
-                revision,
-            ],
-            _sorted(release.tables["reading_effect"], "policy_id", "financial_year", "revision", "reading"),
-        ),
-        _sheet(
-            "Quality",
-            "Data quality, England",
-            "A row is one measure of a data set and year. All but totals are to the nearest 100.",
-            [
-                ("Year", _column("financial_year")),
-                ("Data set", lambda row: wording.DATASETS.get(row["dataset"], row["dataset"])),
-                ("Policy", lambda row: titles.get(row["policy_id"], "all")),
-                ("Measure", lambda row: wording.quality_measure(str(row["measure"]))),
-                ("Records", _column("records")),
-                ("Of records", _column("of_records")),
-                ("Status", lambda row: wording.SUPPRESSED_MEASURES.get(row["status"], row["status"])),
-            ],
-            _sorted(release.tables["quality"], "dataset", "financial_year", "measure", "policy_id"),
-        ),
-        _sheet(
-            "Policies",
-            "The policies and where they come from",
-            "A row is one policy and revision in its main definition.",
-            [
-                ("Policy", _column("policy_id")),
-                ("Title", _column("title")),
-                ("Revision", _column("revision")),
-                ("Main definition", _in_words("reading")),
-                ("Publisher", _column("publisher")),
-                ("Source", _column("source")),
-                ("In force from", _column("in_force_from")),
-                ("In force until", _column("in_force_to")),
-                ("Boards", lambda row: ", ".join(row["boards"] or []) or "England"),
-            ],
-            _sorted(release.of_default_readings("policy"), "policy_id", "revision"),
-        ),
-    ]
-    return [sheet for sheet in found if sheet.rows]
+
+
+def _variation(release: ReleaseData, policy: _Column) -> Sheet:
+    return _sheet(
+        "Variation",
+        "How much rates vary between areas",
+        "A row is one policy, period and kind of area.",
+        [
+            policy,
+            ("Period", _column("period")),
+            ("Kind of area", lambda row: AREA_TYPES[row["area_type"]]),
+            ("Areas", _column("areas")),
+            ("10th percentile", _column("p10")),
+            ("Median", _column("p50")),
+            ("90th percentile", _column("p90")),
+            ("N-fold", _column("n_fold")),
+            ("Opportunity", _column("opportunity")),
+            _REVISION,
+            _STATUS,
+        ],
+        _sorted(release.of_default_readings("variation"), "policy_id", "period_years", "period", "area_type"),
+    )
+
+
+def _months(release: ReleaseData, policy: _Column) -> Sheet:
+    dated = [row for row in release.of_default_readings("activity_month") if row["month"] is not None]
+    return _sheet(
+        "Months",
+        "Flagged records by month, England",
+        "A row is one policy and month.",
+        [
+            policy,
+            ("Month", _column("month")),
+            ("Flagged records", _column("activity")),
+            ("Records in scope", _column("in_scope")),
+            ("Provisional", lambda row: _yes_no(row["provisional"])),
+            ("Pandemic", lambda row: _yes_no(row["pandemic"])),
+            _REVISION,
+        ],
+        _sorted(dated, "policy_id", "month"),
+    )
+
+
+def _attrition(release: ReleaseData, policy: _Column) -> Sheet:
+    return _sheet(
+        "Attrition",
+        "How many records each clause removes, England",
+        "A row is one policy, year and clause, in the order in which clauses are applied.",
+        [
+            policy,
+            ("Year", _column("financial_year")),
+            ("Step", _column("step")),
+            ("Clause", _in_words("clause_id")),
+            ("Records before", _column("records_in")),
+            ("Records that fail", _column("records_failed")),
+            ("Removed because a value is missing", _column("records_missing")),
+            ("Records left", _column("records_left")),
+            ("Near misses", _column("near_miss")),
+            _REVISION,
+        ],
+        _sorted(release.of_default_readings("attrition"), "policy_id", "financial_year", "revision", "step"),
+    )
+
+
+def _readings(release: ReleaseData, policy: _Column) -> Sheet:
+    return _sheet(
+        "Readings",
+        "What each reading of a policy flags, England",
+        "A row is one policy, reading and year.",
+        [
+            policy,
+            ("Reading", _in_words("reading")),
+            ("Main definition", lambda row: _yes_no(row["is_default_reading"])),
+            ("Year", _column("financial_year")),
+            ("Records in scope", _column("in_scope")),
+            ("Flagged records", _column("flagged")),
+            ("Flagged as published", _column("flagged_as_published")),
+            _REVISION,
+        ],
+        _sorted(release.tables["reading_effect"], "policy_id", "financial_year", "revision", "reading"),
+    )
+
+
+def _quality(release: ReleaseData, policy: _Column) -> Sheet:
+    return _sheet(
+        "Quality",
+        "Data quality, England",
+        "A row is one measure of a data set and year. All but totals are to the nearest 100.",
+        [
+            ("Year", _column("financial_year")),
+            ("Data set", lambda row: wording.DATASETS.get(row["dataset"], row["dataset"])),
+            policy,
+            ("Measure", lambda row: wording.quality_measure(str(row["measure"]))),
+            ("Records", _column("records")),
+            ("Of records", _column("of_records")),
+            ("Status", lambda row: wording.SUPPRESSED_MEASURES.get(row["status"], row["status"])),
+        ],
+        _sorted(release.tables["quality"], "dataset", "financial_year", "measure", "policy_id"),
+    )
+
+
+def _policies(release: ReleaseData) -> Sheet:
+    return _sheet(
+        "Policies",
+        "The policies and where they come from",
+        "A row is one policy and revision in its main definition.",
+        [
+            ("Policy", _column("policy_id")),
+            ("Title", _column("title")),
+            ("Revision", _column("revision")),
+            ("Main definition", _in_words("reading")),
+            ("Publisher", _column("publisher")),
+            ("Source", _column("source")),
+            ("In force from", _column("in_force_from")),
+            ("In force until", _column("in_force_to")),
+            ("Boards", lambda row: ", ".join(row["boards"] or []) or "England"),
+        ],
+        _sorted(release.of_default_readings("policy"), "policy_id", "revision"),
+    )
 
 
 def notes_of(release: ReleaseData) -> list[tuple[str, str]]:
@@ -218,7 +241,7 @@ def _sheet(name: str, title: str, about: str, columns: list[_Column], rows: Iter
         title,
         about,
         tuple(heading for heading, _ in columns),
-        [tuple(_cell(value(row), row) for _, value in columns) for row in rows],
+        [tuple(_cell(value(row)) for _, value in columns) for row in rows],
     )
 
 
@@ -235,6 +258,10 @@ def _column(name: str) -> Callable[[Row], Any]:
         return CONFIDENTIAL if found is None and name in _SUPPRESSED and is_suppressed(row) else found
 
     return value
+
+
+_REVISION: _Column = ("Revision of the policy", _column("revision"))
+_STATUS: _Column = ("Status", lambda row: STATUSES.get(row["status"], (in_words(row["status"]),))[0])
 
 
 def _in_words(name: str) -> Callable[[Row], str]:
@@ -255,7 +282,7 @@ def _yes_no(value: bool | None) -> str | None:
     return None if value is None else "yes" if value else "no"
 
 
-def _cell(value: Any, row: Row) -> Cell:
+def _cell(value: Any) -> Cell:
     if value is None:
         return NOT_AVAILABLE
     if value == "":

@@ -191,8 +191,17 @@ class Clause:
         return self.kind in ("require", "exclude")
 
 
+class _WithClauses:
+    clauses: tuple[Clause, ...]
+
+    @property
+    def deciding(self) -> tuple[Clause, ...]:
+        """The clauses after the scope that have a test, in order."""
+        return tuple(clause for clause in self.clauses if clause.decides)
+
+
 @dataclass(frozen=True)
-class PolicyReading:
+class PolicyReading(_WithClauses):
     """The clauses of one revision in one reading; ``clauses[0]`` is the scope."""
 
     policy_id: str
@@ -202,14 +211,9 @@ class PolicyReading:
     fingerprint: str
     definition: dict[str, Any] = field(repr=False)  # the whole reading as stored in gold/policy
 
-    @property
-    def deciding(self) -> tuple[Clause, ...]:
-        """The clauses after the scope that have a test, in order."""
-        return tuple(clause for clause in self.clauses if clause.decides)
-
 
 @dataclass(frozen=True)
-class Flip:
+class Flip(_WithClauses):
     """A reading with one decision reversed: added if the reading does not make it, removed if it does (decision 10)."""
 
     base: str  # the reading that is changed
@@ -220,11 +224,6 @@ class Flip:
     source_text: str
     rationale: str
     clauses: tuple[Clause, ...]  # all clauses after the change
-
-    @property
-    def deciding(self) -> tuple[Clause, ...]:
-        """The clauses after the scope that have a test, in order."""
-        return tuple(clause for clause in self.clauses if clause.decides)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ do not show which class lost records.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ebi_spark.release.kept_releases import WITHHELD, Earlier
+from ebi_spark.release.kept_releases import OK, WITHHELD, Earlier
 from ebi_spark.release.suppression import Thresholds
 
 Row = dict[str, Any]
@@ -107,7 +107,7 @@ def class_rows(
                 "operations": shown,
                 "of_operations": whole,
                 "share": None if shown is None or not whole else round(min(shown / whole, 1.0), 6),
-                "status": "ok" if shown is not None else WITHHELD,
+                "status": OK if shown is not None else WITHHELD,
             }
         )
     return found

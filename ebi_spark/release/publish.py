@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark import __version__
@@ -87,31 +87,9 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
     """
     rule = disclosure_rules()[config.disclosure]
     policies, flags = lake.read_small(POLICY), lake.read(ACTIVITY_FLAG)
-    gold_rates, gold_variation = lake.read_small(ACTIVITY_RATE), lake.read_small(RATE_VARIATION)
-    caveats_by_key = {item["key"]: item for item in caveats()}
-    general = [key for key, item in caveats_by_key.items() if item["applies_to"] == "all"]
-    of_some_policies = [
-        F.when(F.col("policy_id").isin(*item["applies_to"]), F.lit(key))
-        for key, item in caveats_by_key.items()
-        if item["applies_to"] != "all"
-    ]
-    policy_caveats = F.array_compact(F.array(*[F.lit(key) for key in general], *of_some_policies))
-    suppressed_share: float | None = None
+    gold_rates = lake.read_small(ACTIVITY_RATE)
     version = shown_geography(lake)
-    if rule.get("protected"):
-        gold = published_tables.rates_to_suppress(gold_rates, policies).toPandas()
-        areas = read_geography(version).areas
-        controlled = suppressed_counts(gold, parents_of(areas), rule, _earlier_releases(lake, policies))
-        rates = published_tables.suppressed_rates(gold_rates, controlled, config.disclosure, rule).unionByName(
-            published_tables.suppressed_local_rates(gold_rates, policies, config.disclosure)
-        )
-        variation = published_tables.variation_from_counts(
-            gold_variation, controlled, config.disclosure, rule, config.min_national_events
-        )
-        suppressed_share = controlled.suppressed_share
-    else:
-        rates = published_tables.published_rates(gold_rates, policies, config.disclosure, rule)
-        variation = published_tables.published_variation(gold_variation, policies, config.disclosure)
+    rates, variation, suppressed_share = _rates_and_variation(lake, config, rule, gold_rates, policies, version)
     partial_coverage = config.coverage == "partial"
     marked = MarkedMonths(config.provisional_months, config.pandemic_months)
     # Months are published only for policies that have figures for England. For an extract, or for a board's own policy, they
@@ -126,7 +104,61 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
             published_months, policies, config.disclosure, rule, lake.years(ACTIVITY_RATE)
         ),
     }
-    national = {
+    national = _national_tables(lake, policies, flags)
+    if rule.get("protected") and partial_coverage:
+        # Under partial coverage these tables would show one board's figures without disclosure control.
+        national = {table: frame.limit(0) for table, frame in national.items()}
+    if config.providers:
+        rates = published_tables.with_provider_names(rates, read_provider_names(config.providers))
+    frames = {
+        RATE: rates.withColumn("caveats", _policy_caveats()),
+        VARIATION: variation,
+        **national,
+        **by_month,
+        COMPLETENESS: monthly_tables.published_completeness(months, config.disclosure, partial=partial_coverage),
+        PUBLISHED_POLICY: policies,
+    }
+    monitoring = monitoring_tables.published_monitoring(lake, config, rule, version)
+    frames |= {table: small_frame(lake.spark, rows, table.schema) for table, rows in monitoring.items()}
+    return {table: without_formulas(frame) for table, frame in frames.items()}, suppressed_share
+
+
+def _rates_and_variation(
+    lake: Lake, config: RunConfig, rule: dict[str, Any], gold_rates: DataFrame, policies: DataFrame, geography: str
+) -> tuple[DataFrame, DataFrame, float | None]:
+    """The published rates, without caveats, and their variation; and the share of suppressed counts as in
+    :func:`published_frames`."""
+    gold_variation = lake.read_small(RATE_VARIATION)
+    if not rule.get("protected"):
+        rates = published_tables.published_rates(gold_rates, policies, config.disclosure, rule)
+        return rates, published_tables.published_variation(gold_variation, policies, config.disclosure), None
+    gold = published_tables.rates_to_suppress(gold_rates, policies).toPandas()
+    parents = parents_of(read_geography(geography).areas)
+    controlled = suppressed_counts(gold, parents, rule, _earlier_releases(lake, policies))
+    rates = published_tables.suppressed_rates(gold_rates, controlled, config.disclosure, rule).unionByName(
+        published_tables.suppressed_local_rates(gold_rates, policies, config.disclosure)
+    )
+    variation = published_tables.variation_from_counts(
+        gold_variation, controlled, config.disclosure, rule, config.min_national_events
+    )
+    return rates, variation, controlled.suppressed_share
+
+
+def _policy_caveats() -> Column:
+    """The keys of the caveats that apply to a row's policy."""
+    listed = caveats()
+    general = [F.lit(item["key"]) for item in listed if item["applies_to"] == "all"]
+    of_some_policies = [
+        F.when(F.col("policy_id").isin(*item["applies_to"]), F.lit(item["key"]))
+        for item in listed
+        if item["applies_to"] != "all"
+    ]
+    return F.array_compact(F.array(*general, *of_some_policies))
+
+
+def _national_tables(lake: Lake, policies: DataFrame, flags: DataFrame) -> dict[Table, DataFrame]:
+    """The tables that have figures for England only, of national policies."""
+    return {
         ATTRITION: published_tables.national_only(
             published_tables.published_attrition(lake.read_small(POLICY_ATTRITION), flags), policies
         ),
@@ -140,22 +172,6 @@ def published_frames(lake: Lake, config: RunConfig) -> tuple[dict[Table, DataFra
             lake.read_small(UNMAPPED_AREA),
         ),
     }
-    if rule.get("protected") and partial_coverage:
-        # Under partial coverage these tables would show one board's figures without disclosure control.
-        national = {table: frame.limit(0) for table, frame in national.items()}
-    if config.providers:
-        rates = published_tables.with_provider_names(rates, read_provider_names(config.providers))
-    frames = {
-        RATE: rates.withColumn("caveats", policy_caveats),
-        VARIATION: variation,
-        **national,
-        **by_month,
-        COMPLETENESS: monthly_tables.published_completeness(months, config.disclosure, partial=partial_coverage),
-        PUBLISHED_POLICY: policies,
-    }
-    monitoring = monitoring_tables.published_monitoring(lake, config, rule, version)
-    frames |= {table: small_frame(lake.spark, rows, table.schema) for table, rows in monitoring.items()}
-    return {table: without_formulas(frame) for table, frame in frames.items()}, suppressed_share
 
 
 def shown_geography(lake: Lake) -> str:
