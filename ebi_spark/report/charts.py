@@ -66,15 +66,7 @@ def trend(
     # Room for the names at the ends of the lines.
     right = 1.95 if len(revisions) > 1 else 1.6 if others else 0.6
     with _drawing(2.9, "Per 100,000 people", right=right) as (figure, axes):
-        ends: list[tuple[float, str, str]] = []
-        for name, own in (others or {}).items():
-            newest = max((str(row.get("revision")) for row in own), default="")
-            points = [row for row in own if str(row.get("revision")) == newest and row.get(measure) is not None]
-            if points:
-                points.sort(key=lambda row: str(row["financial_year"]))
-                at = [years.index(str(row["financial_year"])) for row in points]
-                axes.plot(at, [row[measure] for row in points], color=GREY, linewidth=1.4, linestyle="--")
-                ends.append((points[-1][measure], f"{name} {wording.rate(points[-1][measure])}", GREY))
+        ends = _other_readings(axes, others or {}, years, measure)
         for number, revision in enumerate(revisions):
             own = [row for row in shown if str(row.get("revision")) == revision]
             # Two revisions of the same year are drawn side by side, so that neither hides the other.
@@ -99,6 +91,22 @@ def trend(
             f"in {last['financial_year']} per 100,000."
         )
         return _chart(figure, key, alt)
+
+
+def _other_readings(
+    axes: Axes, others: Mapping[str, Sequence[Row]], years: Sequence[str], measure: str
+) -> list[tuple[float, str, str]]:
+    """Dashed lines of other readings, each by its newest revision. Returns what :func:`_labels` writes at their ends."""
+    ends: list[tuple[float, str, str]] = []
+    for name, own in others.items():
+        newest = max((str(row.get("revision")) for row in own), default="")
+        points = [row for row in own if str(row.get("revision")) == newest and row.get(measure) is not None]
+        if points:
+            points.sort(key=lambda row: str(row["financial_year"]))
+            at = [years.index(str(row["financial_year"])) for row in points]
+            axes.plot(at, [row[measure] for row in points], color=GREY, linewidth=1.4, linestyle="--")
+            ends.append((points[-1][measure], f"{name} {wording.rate(points[-1][measure])}", GREY))
+    return ends
 
 
 def people_of(row: Row, national: float) -> float:
@@ -146,22 +154,10 @@ def funnel(
     ) as (figure, axes):
         largest = max(row["population"] for row in shown) * 1.05
         smallest = min(row["population"] for row in shown) * 0.8
-        grid = [smallest + (largest - smallest) * step / 60 for step in range(61)]
-        bands = [[funnel_limits(national, people, z, phi) for people in grid] for z in (Z_95, Z_998)]
-        for band, style in zip(bands, (":", "-"), strict=True):
-            for end in (0, 1):
-                axes.plot(grid, [both[end] for both in band], color=GREY, linestyle=style, linewidth=1.1)
+        limits = _draw_limits(axes, national, phi, smallest, largest)
         axes.axhline(national, color=INK, linewidth=1.2)
-        marked: list[Row] = []
-        for side, (marker, colour) in MARKS.items():
-            own = [row for row in shown if sides.get(str(row["area_code"]), "") == side]
-            if own:
-                axes.scatter(
-                    [row["population"] for row in own], [row[measure] for row in own], s=34 if side else 20, marker=marker,
-                    color=colour, clip_on=False, zorder=3, gid=f"marks{len(marked)}",
-                )  # fmt: skip
-                marked += own
-        heights = [rate for band in bands for both in band for rate in both] + [row[measure] for row in shown]
+        marked = _draw_areas(axes, shown, sides, measure)
+        heights = limits + [row[measure] for row in shown]
         room = 0.04 * (max(heights) - min(heights)) or 1
         # The axis need not start at 0: the limits of a common intervention would be too close together to distinguish.
         # Limits of very small areas may go beyond the chart.
@@ -183,6 +179,32 @@ def funnel(
             f"100,000; {count} outside the 99.8% limits."
         )
         return _chart(figure, key, alt, marked, measure)
+
+
+def _draw_limits(axes: Axes, national: float, phi: float, smallest: float, largest: float) -> list[float]:
+    """The limits of a funnel at 95% (dotted) and 99.8%, and their rates."""
+    grid = [smallest + (largest - smallest) * step / 60 for step in range(61)]
+    rates: list[float] = []
+    for z, style in ((Z_95, ":"), (Z_998, "-")):
+        band = [funnel_limits(national, people, z, phi) for people in grid]
+        for end in zip(*band, strict=True):
+            axes.plot(grid, end, color=GREY, linestyle=style, linewidth=1.1)
+            rates += end
+    return rates
+
+
+def _draw_areas(axes: Axes, rows: Sequence[Row], sides: Mapping[str, str], measure: str) -> list[Row]:
+    """A point for each area, by the side on which it is outside the limits. Returns the areas in the order of their points."""
+    drawn: list[Row] = []
+    for side, (marker, colour) in MARKS.items():
+        own = [row for row in rows if sides.get(str(row["area_code"]), "") == side]
+        if own:
+            axes.scatter(
+                [row["population"] for row in own], [row[measure] for row in own], s=34 if side else 20, marker=marker,
+                color=colour, clip_on=False, zorder=3, gid=f"marks{len(drawn)}",
+            )  # fmt: skip
+            drawn += own
+    return drawn
 
 
 def outlying(rows: Sequence[Row], national: float, phi: float = 1.0, round_to: int = 1) -> dict[str, str]:
@@ -240,8 +262,7 @@ def by_month(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str)
     values = [row["activity"] for row in rows]
     ends = [f"{row['month']:%b %Y}" for row in (rows[0], rows[-1])]
     alt = f"{title}: XmR chart by month, {ends[0]} to {ends[1]}, mean {wording.rate(limits.centre)}"
-    hollow = [bool(row["provisional"] or row["pandemic"]) for row in rows]
-    return _control(values, limits, hollow, _januaries(rows), "Records in a month", key, alt, "mean")
+    return _control(values, limits, _to_read_with_care(rows), _januaries(rows), "Records in a month", key, alt, "mean")
 
 
 def days_between(rows: Sequence[Row], limits: ControlChart, *, key: str, title: str) -> Chart | None:
@@ -262,8 +283,12 @@ def records_by_month(rows: Sequence[Row], *, key: str, title: str) -> Chart | No
         return None
     values = [row["records"] for row in rows]
     alt = f"{title}: records by month, from {wording.count(values[0])} to {wording.count(values[-1])}."
-    hollow = [bool(row["provisional"] or row["pandemic"]) for row in rows]
-    return _control(values, None, hollow, _januaries(rows), "Records in a month", key, alt, "")
+    return _control(values, None, _to_read_with_care(rows), _januaries(rows), "Records in a month", key, alt, "")
+
+
+def _to_read_with_care(rows: Sequence[Row]) -> list[bool]:
+    """Which months are provisional or of the pandemic."""
+    return [bool(row["provisional"] or row["pandemic"]) for row in rows]
 
 
 def _januaries(rows: Sequence[Row]) -> dict[int, str]:
@@ -403,8 +428,8 @@ def _chart(figure: Figure, key: str, alt: str, marked: Sequence[Row] = (), measu
     for colour, name in _VARIABLES.items():
         drawn = drawn.replace(colour, f"var(--{name}, {colour})")
     drawn = drawn.replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, Arial")
-    drawn = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", drawn, count=1)
-    drawn = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", drawn, count=1)
+    for size in ("width", "height"):
+        drawn = re.sub(rf'(<svg [^>]*?) {size}="[^"]*"', r"\1", drawn, count=1)
     label = escape(alt, quote=True)
     return Chart(drawn.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1).strip() + "\n", alt)
 

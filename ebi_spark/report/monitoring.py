@@ -174,6 +174,28 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
         return
     last, latest = latest_year(by_period)
     yield text(f"The care around the operation. {ARTICLE}")
+    yield from _algorithm(latest, last)
+    yield from _steps([row for row in latest if row["kind"] == "step"], last)
+    yield text(UNSEEN)
+    classes = [row for row in by_period if row["measure"] in MEASURES]
+    if classes:
+        yield from _by_year(
+            classes,
+            label=lambda row: f"{MEASURES[row['measure']]}: {wording.in_words(row['class'])}",
+            order=lambda row: (
+                position(row["measure"], MEASURES),
+                position(row["class"], LEVELS),
+                str(row["class"]),
+            ),
+            cell=_count,
+            caption=f"Levels, approach and decompression, by year. {PENDING}",
+            first="Fusions",
+        )
+    yield text(TRENDS)
+
+
+def _algorithm(latest: Sequence[Row], last: str) -> Iterable[Block]:
+    """The last step of the algorithm that was seen, in the latest year."""
     reached = {row["class"]: row.get("share") for row in latest if row["measure"] == "algorithm_step"}
     if any(share is not None for share in reached.values()):
         yield Block(
@@ -186,7 +208,11 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
             ),
             align="lbr",
         )
-    listed = _ordered([row for row in latest if row["kind"] == "step"])
+
+
+def _steps(rows: Sequence[Row], last: str) -> Iterable[Block]:
+    """Each step of the care in the latest year, and what is suppressed."""
+    listed = _ordered(rows)
     never = {row["measure"] for row in listed if row["class"] == "cannot_be_seen" and row.get("share") == 1}
     if never:
         yield text(
@@ -213,22 +239,6 @@ def _pathway(rows: Sequence[Row]) -> Iterable[Block]:
             long=len(_grouped(listed)) > LONG,
         )
     yield from hidden_names("Suppressed", hidden)
-    yield text(UNSEEN)
-    classes = [row for row in by_period if row["measure"] in MEASURES]
-    if classes:
-        yield from _by_year(
-            classes,
-            label=lambda row: f"{MEASURES[row['measure']]}: {wording.in_words(row['class'])}",
-            order=lambda row: (
-                position(row["measure"], MEASURES),
-                position(row["class"], LEVELS),
-                str(row["class"]),
-            ),
-            cell=_count,
-            caption=f"Levels, approach and decompression, by year. {PENDING}",
-            first="Fusions",
-        )
-    yield text(TRENDS)
 
 
 def _ordered(steps: Sequence[Row]) -> list[Row]:
@@ -362,81 +372,91 @@ def _group(row: Row) -> tuple[int, float, str]:
 
 def _measures(rows: Sequence[Row]) -> Iterable[Block]:
     """Codes recorded instead, groups of people, and measures over records that are linked by person."""
+    yield from _code_uses([row for row in rows if row["kind"] == "code_use"])
+    if groups := [row for row in rows if row["kind"] == "equality"]:
+        yield _groups(groups)
+    if linked := [row for row in rows if row["kind"] == "linked"]:
+        yield _linked(linked)
 
-    def value(row: Row, *, share: bool) -> str:
-        if row["status"] != "ok":
-            return wording.HIDDEN
-        if row.get("value") is None:
-            return "–"
-        shown, lower, upper = (
-            None if row.get(name) is None else wording.rate(100 * row[name] if share else row[name])
-            for name in ("value", "lower", "upper")
-        )
-        return f"{shown}{'%' if share else ''}" + (f" ({lower} to {upper})" if lower is not None else "")
 
-    def count(row: Row, name: str = "records") -> str:
-        return wording.count(row.get(name)) if row["status"] == "ok" else wording.HIDDEN
-
-    uses = [row for row in rows if row["kind"] == "code_use"]
-    other = [row for row in uses if row["measure"] in USES]
+def _code_uses(rows: Sequence[Row]) -> Iterable[Block]:
+    other = [row for row in rows if row["measure"] in USES]
     if other:
         yield from _by_year(
             other,
             label=lambda row: USES[row["measure"]],
             order=lambda row: (position(row["measure"], USES),),
-            cell=count,
+            cell=_records,
             caption="Other codes that may be recorded instead of the policy's, by year.",
             first="Records",
         )
-    first = [row for row in uses if row["measure"] == "primary_diagnosis"]
-    if first:
+    diagnoses = [row for row in rows if row["measure"] == "primary_diagnosis"]
+    if diagnoses:
         words = {"other": "any other", "required": "one that the policy requires"}
         yield from _by_year(
-            first,
+            diagnoses,
             label=lambda row: words.get(str(row["class"])) or _diagnosis(str(row["class"])),
             order=lambda row: (row["class"] == "other", row["class"]),
-            cell=count,
+            cell=_records,
             caption="The primary diagnosis of operations in scope, by year. A rare code is among “any other”.",
             first="Primary diagnosis",
         )
-    groups = [row for row in rows if row["kind"] == "equality"]
-    if groups:
-        groups.sort(key=_group)
-        yield Block(
-            "grid",
-            text=f"Flagged records by groups of people, {wording.period(groups[0])}, per 100,000 a year, with 95% limits. Rates by sex "
-            "are standardised for age, rates by deprivation for age and sex; rates by age are not. A difference between groups is a question.",
-            head=("Group", "Records", "Rate"),
-            rows=tuple(
-                (
-                    f"{DIMENSIONS[row['measure']]}: {GROUPS.get((row['measure'], row['class']), row['class'])}",
-                    count(row),
-                    value(row, share=False),
-                )
-                for row in groups
-            ),
-            align="lrr",
-        )
-    given = [row for row in rows if row["kind"] == "linked"]
-    if given:
-        given.sort(key=lambda row: (position(row["measure"], LINKED), row["class"]))
-        yield Block(
-            "grid",
-            text=f"Imaging, from records that are linked by person, {wording.period(given[0])}, with 95% limits. No code says why a scan "
-            "was done. A record is included only if the data cover the whole time before it.",
-            head=("Measure", "Of", "Records", "Of records", "Share"),
-            rows=tuple(
-                (
-                    LINKED.get(row["measure"], wording.in_words(row["measure"])),
-                    f"{row['class']} records",
-                    count(row),
-                    count(row, "of_records"),
-                    value(row, share=True),
-                )
-                for row in given
-            ),
-            align="llrrr",
-        )
+
+
+def _groups(rows: Sequence[Row]) -> Block:
+    ordered = sorted(rows, key=_group)
+    return Block(
+        "grid",
+        text=f"Flagged records by groups of people, {wording.period(ordered[0])}, per 100,000 a year, with 95% limits. Rates by sex "
+        "are standardised for age, rates by deprivation for age and sex; rates by age are not. A difference between groups is a question.",
+        head=("Group", "Records", "Rate"),
+        rows=tuple(
+            (
+                f"{DIMENSIONS[row['measure']]}: {GROUPS.get((row['measure'], row['class']), row['class'])}",
+                _records(row),
+                _with_limits(row, 1, ""),
+            )
+            for row in ordered
+        ),
+        align="lrr",
+    )
+
+
+def _linked(rows: Sequence[Row]) -> Block:
+    ordered = sorted(rows, key=lambda row: (position(row["measure"], LINKED), row["class"]))
+    return Block(
+        "grid",
+        text=f"Imaging, from records that are linked by person, {wording.period(ordered[0])}, with 95% limits. No code says why a scan "
+        "was done. A record is included only if the data cover the whole time before it.",
+        head=("Measure", "Of", "Records", "Of records", "Share"),
+        rows=tuple(
+            (
+                LINKED.get(row["measure"], wording.in_words(row["measure"])),
+                f"{row['class']} records",
+                _records(row),
+                _records(row, "of_records"),
+                _with_limits(row, 100, "%"),
+            )
+            for row in ordered
+        ),
+        align="llrrr",
+    )
+
+
+def _records(row: Row, name: str = "records") -> str:
+    return wording.count(row.get(name)) if row["status"] == "ok" else wording.HIDDEN
+
+
+def _with_limits(row: Row, times: float, unit: str) -> str:
+    """A figure with its limits, if it has any, multiplied by a number."""
+    if row["status"] != "ok":
+        return wording.HIDDEN
+    if row.get("value") is None:
+        return "–"
+    shown, lower, upper = (
+        None if row.get(name) is None else wording.rate(times * row[name]) for name in ("value", "lower", "upper")
+    )
+    return f"{shown}{unit}" + (f" ({lower} to {upper})" if lower is not None else "")
 
 
 def _audits(rows: Sequence[Row], newest: Sequence[Row]) -> Iterable[Block]:

@@ -258,11 +258,8 @@ class Policy:
             )
         last, latest = latest_year(steps)
         blocks: list[Block] = []
-        for revision in (revisions := sorted({str(row["revision"]) for row in latest})):
-            chosen = sorted(
-                (row for row in latest if str(row["revision"]) == revision), key=lambda row: int(row["step"])
-            )
-            blocks.append(self._steps(chosen, last + (f", revision {revision}" if len(revisions) > 1 else "")))
+        for period, of_revision in _by_revision(last, latest):
+            blocks.append(self._steps(sorted(of_revision, key=lambda row: int(row["step"])), period))
         # Step 0 finds the records in scope. A record outside the scope cannot be a near miss.
         near = [row for row in steps if row["step"] != 0 and row.get("near_miss") is not None]
         if near:
@@ -327,44 +324,17 @@ class Policy:
     def _readings(self) -> tuple[Block, ...]:
         effects = self.own["reading_effect"]
         blocks: list[Block] = []
-
-        def place(row: Row) -> tuple[Any, ...]:
-            name = str(row["reading"])
-            return (position(name, READINGS), name)
-
         if not effects:
             blocks.append(text("No effects of the readings are published for this policy."))
         last, latest = latest_year(effects)
-        for revision in (revisions := sorted({str(row["revision"]) for row in latest})):
-            chosen = sorted((row for row in latest if str(row["revision"]) == revision), key=place)
-            most = max((row.get("flagged") or 0 for row in chosen), default=0)
-            period = last + (f", revision {revision}" if len(revisions) > 1 else "")
-            blocks.append(
-                Block(
-                    "grid",
-                    text=f"The readings compared with the policy as published, {period}.",
-                    marks=self.footnotes.marks(self.reconciled),
-                    head=("Reading", "What it means", "", "Flagged", "In scope", "Added", "Removed"),
-                    rows=tuple(
-                        (
-                            wording.in_words(row["reading"]) + (" (default)" if row.get("is_default_reading") else ""),
-                            wording.READING_MEANINGS.get(str(row["reading"]), "–"),
-                            stack(
-                                [("left" if row.get("is_default_reading") else "usual", row.get("flagged") or 0)], most
-                            ),
-                            *(wording.count(row.get(name)) for name in ("flagged", "in_scope", "added", "removed")),
-                        )
-                        for row in chosen
-                    ),
-                    align="lwbrrrr",
-                )
-            )
+        for period, of_revision in _by_revision(last, latest):
+            blocks.append(self._readings_compared(sorted(of_revision, key=_place_of_reading), period))
         if len({str(row["financial_year"]) for row in effects}) > 1:
             blocks.append(
                 by_year(
                     effects,
                     label=lambda row: wording.in_words(row["reading"]),
-                    order=place,
+                    order=_place_of_reading,
                     cell=lambda row: wording.count(row.get("flagged")),
                     caption="Records flagged under each reading, by year.",
                     first="Reading",
@@ -386,6 +356,25 @@ class Policy:
         if not self.options.partial:
             blocks += _baseline(self.policy_id, effects) + self._baseline_spread()
         return tuple(blocks)
+
+    def _readings_compared(self, rows: Sequence[Row], period: str) -> Block:
+        most = max((row.get("flagged") or 0 for row in rows), default=0)
+        return Block(
+            "grid",
+            text=f"The readings compared with the policy as published, {period}.",
+            marks=self.footnotes.marks(self.reconciled),
+            head=("Reading", "What it means", "", "Flagged", "In scope", "Added", "Removed"),
+            rows=tuple(
+                (
+                    wording.in_words(row["reading"]) + (" (default)" if row.get("is_default_reading") else ""),
+                    wording.READING_MEANINGS.get(str(row["reading"]), "–"),
+                    stack([("left" if row.get("is_default_reading") else "usual", row.get("flagged") or 0)], most),
+                    *(wording.count(row.get(name)) for name in ("flagged", "in_scope", "added", "removed")),
+                )
+                for row in rows
+            ),
+            align="lwbrrrr",
+        )
 
     def _baseline_spread(self) -> tuple[Block, ...]:
         """How areas differ by the source's figures and by ours. Ours are of the shortest published period that has the source's
@@ -478,6 +467,23 @@ class Policy:
             if without and not folded:
                 blocks.append(text(f"Decisions that change nothing by themselves: {', '.join(without)}."))
         return tuple(blocks)
+
+
+def _by_revision(year: str, rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """The rows of a year by revision, each with the year in words, and the revision where there are several."""
+    revisions = sorted({str(row["revision"]) for row in rows})
+    return [
+        (
+            year + (f", revision {revision}" if len(revisions) > 1 else ""),
+            [row for row in rows if str(row["revision"]) == revision],
+        )
+        for revision in revisions
+    ]
+
+
+def _place_of_reading(row: Row) -> tuple[int, str]:
+    name = str(row["reading"])
+    return position(name, READINGS), name
 
 
 def _newest_of(whole: Sequence[Row]) -> list[Row]:
