@@ -25,36 +25,7 @@ from jobs.screen import headed, output_console
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of ``ebi-spark explain``."""
-    parser = JobParser(prog="ebi-spark explain", description=__doc__)
-    lake_option(parser, required=False)
-    parser.add_argument(
-        "--record",
-        required=True,
-        metavar="RECORD_ID",
-        help="the record's key in the source; for HES before 2012-13 with or without its year",
-    )
-    parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
-    policy_option(parser, "--policy", help="one policy (default: all)")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="use this configuration's lake, its policy_dirs besides the shipped policies, and its names of providers",
-    )
-    parser.add_argument(
-        "--policies-dir",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="also load the policies in this folder; may be repeated",
-    )
-    parser.add_argument(
-        "--all",
-        action="store_true",
-        help="also show revisions that were not in force on the record's day, and policies that are not about the record",
-    )
-    common_options(parser)
+    parser = _parser()
     arguments = parser.parse_args(argv)
     if not (arguments.lake or arguments.config):
         parser.error("the following arguments are required: --lake or --config")
@@ -85,15 +56,50 @@ def main(argv: list[str] | None = None) -> int:
         if not found:
             only = ", ".join(name for name in datasets if years[name])
             output_console().print(f"The record is in the data set {only}, which {arguments.policy} is not about.")
+            return
         for one in found:
             _print_sentences(one)
         for one in found:
             _print_tables(one, every=arguments.all)
-        if found and not arguments.all:
+        if not arguments.all:
             hint = "--all also shows revisions that were not in force, and policies that are not about the record."
             output_console().print(hint)
 
     return guarded(work, as_json=arguments.json, debug=arguments.debug)
+
+
+def _parser() -> JobParser:
+    parser = JobParser(prog="ebi-spark explain", description=__doc__)
+    lake_option(parser, required=False)
+    parser.add_argument(
+        "--record",
+        required=True,
+        metavar="RECORD_ID",
+        help="the record's key in the source; for HES before 2012-13 with or without its year",
+    )
+    parser.add_argument("--dataset", choices=("apc", "op"), help="spells or attendances (default: both)")
+    policy_option(parser, "--policy", help="one policy (default: all)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="use this configuration's lake, its policy_dirs besides the shipped policies, and its names of providers",
+    )
+    parser.add_argument(
+        "--policies-dir",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="also load the policies in this folder; may be repeated",
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="also show revisions that were not in force on the record's day, and policies that are not about the record",
+    )
+    common_options(parser)
+    return parser
 
 
 def _print_sentences(one: Explanation) -> None:

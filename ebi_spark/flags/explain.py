@@ -184,48 +184,25 @@ def explain_row(
     | as_intended  | true, false, true             | not flagged  | failed age |
     | any          | false or None                 | not in scope |            |
     """
-    dataset, found = policy.dataset, []
+    found = []
     for number, revision in enumerate(policy.revisions):
         earlier = number == 0 and row["_day"] < revision.start
         in_force = (revision.start <= row["_day"] or earlier) and (revision.end is None or row["_day"] < revision.end)
+        is_in_scope = row[result_name(number)] is True
+        elsewhere = bool(
+            is_in_scope and policy.boards and flagged_policies is not None and policy.id not in flagged_policies
+        )
+        is_in_scope = is_in_scope and not elsewhere
+        span = "" if in_force else "this revision was not in force on the record's day"
+        if earlier and in_force:
+            span = "back-cast: the record is older than the first revision"
+        boards = f"only for patients of {', '.join(policy.boards)}" if policy.boards else ""
+        if elsewhere:
+            boards += "; gold/activity_flag has no row for this record, so it is either not one of their patients or not evaluated yet"
         for reading in revision.readings.values():
-            clauses = []
-            failed = []
-            for clause in reading.clauses:
-                names = sorted(set(fields_of(clause.test))) if clause.test else []
-                seen = "; ".join(
-                    f"{name} = {_shown(row[FIELDS[dataset][name]], dataset, name, reading.reading)}" for name in names
-                )
-                if clause.kind == "note":
-                    verdict = "not codable"
-                else:
-                    scope = clause.kind == "scope"
-                    key = result_name(number) if scope else result_name(number, reading.reading, clause.id)
-                    verdict = _result(row[key], clause.missing, scope=scope)
-                    if verdict.startswith("fails"):
-                        failed.append(clause.id)
-                clauses.append(
-                    {
-                        "clause_id": clause.id,
-                        "words": clause.source_text,
-                        "test": clause_in_words(clause),
-                        "value": seen,
-                        "verdict": verdict,
-                        "coding": clause.coding,
-                    }
-                )
-            scoped = row[result_name(number)] is True
-            elsewhere = (
-                scoped and bool(policy.boards) and flagged_policies is not None and policy.id not in flagged_policies
-            )
-            scoped = scoped and not elsewhere
-            outcome = NOT_IN_SCOPE if not scoped else NOT_FLAGGED if failed else FLAGGED
-            span = "back-cast: the record is older than the first revision" if earlier else ""
-            span = span if in_force else "this revision was not in force on the record's day"
-            failure = f"failed {', '.join(failed)}" if scoped and failed else ""
-            boards = f"only for patients of {', '.join(policy.boards)}" if policy.boards else ""
-            if elsewhere:
-                boards += "; gold/activity_flag has no row for this record, so it is either not one of their patients or not evaluated yet"
+            clauses = [_explain_clause(row, policy.dataset, number, reading.reading, one) for one in reading.clauses]
+            failed = [one["clause_id"] for one in clauses if one["verdict"].startswith("fails")]
+            failure = f"failed {', '.join(failed)}" if is_in_scope and failed else ""
             found.append(
                 {
                     "policy_id": policy.id,
@@ -234,7 +211,7 @@ def explain_row(
                     "source_system": row["source_system"],
                     "dataset": row["dataset"],
                     "record_id": row["record_id"],
-                    "outcome": outcome,
+                    "outcome": NOT_IN_SCOPE if not is_in_scope else NOT_FLAGGED if failed else FLAGGED,
                     "why": "; ".join(part for part in (failure, span, boards) if part),
                     "in_force": in_force,
                     "elsewhere": elsewhere,
@@ -242,6 +219,26 @@ def explain_row(
                 }
             )
     return found
+
+
+def _explain_clause(
+    row: Mapping[str, Any], dataset: str, revision: int, reading: str, clause: Clause
+) -> dict[str, Any]:
+    """What a clause tests, the record's values of the fields that it tests, and its result (``verdict``)."""
+    names = sorted(set(fields_of(clause.test))) if clause.test else []
+    verdict = "not codable"
+    if clause.kind != "note":
+        scope = clause.kind == "scope"
+        key = result_name(revision) if scope else result_name(revision, reading, clause.id)
+        verdict = _result(row[key], clause.missing, scope=scope)
+    return {
+        "clause_id": clause.id,
+        "words": clause.source_text,
+        "test": clause_in_words(clause),
+        "value": "; ".join(f"{name} = {_shown(row[FIELDS[dataset][name]], dataset, name, reading)}" for name in names),
+        "verdict": verdict,
+        "coding": clause.coding,
+    }
 
 
 def in_one_sentence(
