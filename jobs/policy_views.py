@@ -208,28 +208,37 @@ def show_changes(policy: Policy, before: Revision, after: Revision, found: list[
     console.print(f"{counted(len(found), 'change')}; {effective} can change the outcome of a record", highlight=False)
 
 
+# The counts of an effect, with their headings.
+_EFFECT = {
+    "flagged_before": "flagged before",
+    "flagged_after": "flagged after",
+    "enter": "newly flagged",
+    "leave": "no longer flagged",
+}
+
+
 def show_effect(policy: Policy, effect: list[dict[str, Any]], by_area: list[dict[str, Any]]) -> None:
     """Print how many records become flagged or stop being flagged, by reading and year; for the default reading also by area,
     for the areas in which anything changes."""
     table = _table("reading", "year", title="Both revisions applied to the same records")
-    for name in ("in scope", "flagged before", "flagged after", "newly flagged", "no longer flagged"):
+    for name in ("in scope", *_EFFECT.values()):
         table.add_column(name, justify="right")
     for row in effect:
         star = " (default)" if row["reading"] == policy.default_reading else ""
         scope = f"{row['in_scope_before']:,}"
         if row["in_scope_after"] != row["in_scope_before"]:
             scope += f" → {row['in_scope_after']:,}"
-        counts = [f"{row[name]:,}" for name in ("flagged_before", "flagged_after", "enter", "leave")]
+        counts = [f"{row[name]:,}" for name in _EFFECT]
         table.add_row(row["reading"] + star, row["financial_year"], scope, *counts)
     output_console().print(table)
     changed = [r for r in by_area if r["reading"] == policy.default_reading and r["enter"] + r["leave"]]
     if not changed:
         return
     areas = _table("area", "year", title=f"Areas in which the count changes, reading {policy.default_reading}")
-    for name in ("flagged before", "flagged after", "newly flagged", "no longer flagged"):
+    for name in _EFFECT.values():
         areas.add_column(name, justify="right")
     for row in sorted(changed, key=lambda r: (r["area_code"] or "", r["financial_year"])):
-        counts = [f"{row[name]:,}" for name in ("flagged_before", "flagged_after", "enter", "leave")]
+        counts = [f"{row[name]:,}" for name in _EFFECT]
         areas.add_row(row["area_code"] or "not known", row["financial_year"], *counts)
     output_console().print(areas)
 

@@ -9,8 +9,7 @@ from functools import cache, reduce
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.config.shipped_files import resource
-from ebi_spark.config.yaml_documents import load_document
+from ebi_spark.config.shipped_files import shipped_document
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import sql_list, sql_name, sql_text
 
@@ -25,13 +24,12 @@ EPISODE = "|"
 @cache
 def default_codes() -> dict[str, dict[str, str]]:
     """For each column of the silver tables: code → meaning."""
-    path = resource("conf", "default_codes.yml")
-    document = load_document(path, resource("conf", "default_codes.schema.json"), what="default codes")
+    document = shipped_document("default_codes", "default codes")
     found: dict[str, dict[str, str]] = {}
     for item in document["codes"]:
         if item["source"] not in document["sources"]:
             raise InputError(
-                f"default codes: {path}: {item['code']} names the source {item['source']!r}, which is not listed",
+                f"default codes: conf/default_codes.yml: {item['code']} names the source {item['source']!r}, which is not listed",
                 remedy=f"use one of: {', '.join(document['sources'])}",
             )
         found.setdefault(item["field"], {})[item["code"]] = item["meaning"]

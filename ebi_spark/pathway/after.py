@@ -145,12 +145,17 @@ def _with_evidence(spells: DataFrame) -> DataFrame:
     return marked.withColumns(
         {
             "may_be_staged": F.col("_planned") & F.col("_anterior"),
-            "died": _is_one_of("discharge_method", definitions_after()["death"]["codes"]),
+            "died": _died_in_hospital(),
             removal: F.when(~F.col("_fusion"), F.col(removal)).otherwise(nothing),
             # Its evidence is how the patient was admitted.
             readmission: F.when(F.col("begins") & F.col("emergency"), F.array("admission_method")).otherwise(nothing),
         }
     )
+
+
+def _died_in_hospital() -> Column:
+    """Whether a spell ended with the patient's death."""
+    return _is_one_of("discharge_method", definitions_after()["death"]["codes"])
 
 
 def _with_order(paired: DataFrame) -> DataFrame:
@@ -161,7 +166,7 @@ def _with_order(paired: DataFrame) -> DataFrame:
     place = F.struct(*[F.col(f"spell.{name}").alias(name) for name in ("continuous_spell", "place", "continuous_end")])
     placed = paired.withColumn("_own", F.max(F.when(own, place)).over(of_operation))
     since = F.col("spell.place") >= F.col("_own.place")
-    own_death = F.when(_is_one_of("discharge_method", definitions_after()["death"]["codes"]), F.col("discharge_date"))
+    own_death = F.when(_died_in_hospital(), F.col("discharge_date"))
     death = F.min(F.when(since & F.col("spell.died"), F.col("spell.ends_on"))).over(of_operation)
     dated = placed.withColumn("_death", F.coalesce(death, own_death))
     same = F.col("spell.continuous_spell") == F.col("_own.continuous_spell")
@@ -186,7 +191,7 @@ def _one_row_each(paired: DataFrame) -> DataFrame:
         for window in step["windows"]:
             inside = F.col("_in_index") if window == INDEX_SPELL else happened & (days <= _days(window))
             found[_evidence_name(step, window)] = F.flatten(F.collect_list(F.when(inside, codes)))
-    own_death = _is_one_of("discharge_method", definitions_after()["death"]["codes"])
+    own_death = _died_in_hospital()
     # The person is part of the key, so that the rows of the join need no second shuffle.
     return paired.groupBy(*_OPERATION, "person_id").agg(
         *first,

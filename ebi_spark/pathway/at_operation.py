@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.pathway.before import CANNOT_BE_SEEN, NOT_SEEN, NOT_VISIBLE, OPERATION, SEEN
-from ebi_spark.pathway.code_lists import look_evidence, nothing, steps, with_code
+from ebi_spark.pathway.code_lists import look_evidence, nothing, steps, with_whole_lists
 from ebi_spark.pathway.definitions import definitions
 from ebi_spark.tables.table import YEAR
 
@@ -18,13 +18,7 @@ NOT_STATED, AMBIGUOUS = "not_stated", "ambiguous"
 def fusions(operations: DataFrame) -> DataFrame:
     """The operations that have a lumbar fusion among their procedures or as dominant procedure. The dominant procedure and the
     primary diagnosis are added to their code lists if the source's lists lack them."""
-    whole = operations.withColumns(
-        {
-            "diagnosis_codes": with_code(F.col("diagnosis_codes"), F.col("primary_diagnosis")),
-            "procedure_codes": with_code(F.col("procedure_codes"), F.col("dominant_procedure")),
-        }
-    )
-    return whole.where(_has(_fusion_codes()))
+    return with_whole_lists(operations).where(_has(_fusion_codes()))
 
 
 def steps_at_operation(operations: DataFrame) -> DataFrame:

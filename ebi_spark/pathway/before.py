@@ -6,7 +6,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.pathway.code_lists import look_evidence, nothing, steps, windows_of, with_code
+from ebi_spark.pathway.code_lists import look_evidence, nothing, steps, windows_of, with_whole_lists
 from ebi_spark.pathway.coverage import Covered, is_covered
 from ebi_spark.pathway.definitions import definitions
 from ebi_spark.pathway.linked import PERSON
@@ -32,14 +32,8 @@ def findings(spells: DataFrame, attendances: DataFrame, flags: DataFrame) -> Dat
     | spell ,V544,Z675,        | facet_injection  | [V544]   |
     | spell ,V544,Z673,        | no row           |          |
     """
-    admitted = spells.withColumns(
-        {
-            "diagnosis_codes": with_code(F.col("diagnosis_codes"), F.col("primary_diagnosis")),
-            "procedure_codes": with_code(F.col("procedure_codes"), F.col("dominant_procedure")),
-        }
-    )
     first = F.col("first_attendance").isin(*definitions()["attendance"]["first"]["codes"])
-    found = _shown(admitted, "admitted", F.col("admission_date"), F.lit(False)).unionByName(
+    found = _shown(with_whole_lists(spells), "admitted", F.col("admission_date"), F.lit(False)).unionByName(
         _shown(attendances, "outpatients", F.col("activity_date"), F.coalesce(first, F.lit(False)))
     )
     for step in steps():

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.pathway.definitions import definitions
@@ -63,6 +63,23 @@ def with_code(listed: Column, code: Column) -> Column:
     there = F.coalesce(F.contains(listed, F.concat(F.lit(","), code)), F.lit(False)) | code.isNull()
     return F.when(there, listed).otherwise(
         F.concat(F.coalesce(F.concat(listed, F.lit("|")), F.lit("")), F.lit(","), code, F.lit(","))
+    )
+
+
+def with_whole_lists(records: DataFrame) -> DataFrame:
+    """Spells whose code lists also have the primary diagnosis and the dominant procedure, where the source's lists lack them.
+
+    | dominant_procedure | procedure_codes | → procedure_codes |
+    |--------------------|-----------------|-------------------|
+    | V382               | ,V382,Z675,     | ,V382,Z675,       |
+    | V382               | ,Z675,          | ,Z675,|,V382,     |
+    | V382               | NULL            | ,V382,            |
+    """
+    return records.withColumns(
+        {
+            "diagnosis_codes": with_code(F.col("diagnosis_codes"), F.col("primary_diagnosis")),
+            "procedure_codes": with_code(F.col("procedure_codes"), F.col("dominant_procedure")),
+        }
     )
 
 

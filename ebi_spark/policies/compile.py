@@ -8,6 +8,7 @@ T-SQL, and ``_`` is any one character.
 import re
 from collections.abc import Iterable
 from functools import reduce
+from operator import and_, or_
 from typing import assert_never
 
 from pyspark.sql import Column
@@ -81,11 +82,11 @@ def compile_test(test: Test, dataset: str, reading: str = AS_PUBLISHED) -> Colum
     """A test as a three-valued Column. Scopes are always tested ``as_published`` (decision 8)."""
     match test:
         case AnyOf(parts):
-            return reduce(lambda a, b: a | b, [compile_test(part, dataset, reading) for part in parts])
+            return reduce(or_, [compile_test(part, dataset, reading) for part in parts])
         case AllOf(parts):
-            return reduce(lambda a, b: a & b, [compile_test(part, dataset, reading) for part in parts])
+            return reduce(and_, [compile_test(part, dataset, reading) for part in parts])
         case NoneOf(parts):
-            return ~reduce(lambda a, b: a | b, [compile_test(part, dataset, reading) for part in parts])
+            return ~compile_test(AnyOf(parts), dataset, reading)
         case IsNull(name, is_null):
             column = _field(name, dataset, reading)
             return column.isNull() if is_null else column.isNotNull()

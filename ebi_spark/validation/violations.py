@@ -2,7 +2,7 @@
 evaluates the native checks of published tables on pandas. No record is collected."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -49,6 +49,33 @@ class Violations:
         self.raised |= other.raised
 
 
+# (suite, check)
+_Key = tuple[str, str]
+
+
+class _Query:
+    """Counts of many checks in one query. ``hashed``: checks that are counted by hashes of keys."""
+
+    def __init__(self) -> None:
+        self.hashed: set[_Key] = set()
+        self._parts: list[DataFrame] = []
+        self._keys: list[list[_Key]] = []
+
+    def add(self, frame: DataFrame, counts: Mapping[_Key, str]) -> None:
+        """``counts``: columns of a frame with one row, or aggregates over all rows, as SQL. Text, because each part of a Column is a
+        call from Python to Java, and there are hundreds of checks."""
+        number = f"{len(self._parts)} AS part"
+        self._parts.append(frame.selectExpr(number, f"array({', '.join(counts.values())}) AS counts"))
+        self._keys.append(list(counts))
+
+    def counted(self) -> dict[_Key, int]:
+        """Run the query: the count of each check."""
+        found: dict[_Key, int] = {}
+        for row in _union(self._parts).collect() if self._parts else []:
+            found.update(zip(self._keys[row["part"]], map(int, row["counts"]), strict=True))
+        return found
+
+
 class ViolationCounter:
     """Counts violations. It never collects a record."""
 
@@ -69,65 +96,65 @@ class ViolationCounter:
     def violations(self, suites: list[Suite]) -> Violations:
         """The violations of every check that Spark counts, in one query. Where keys seem to be repeated, a second query counts
         exactly. A check that cannot be evaluated has one violation."""
-        violations = Violations()
-        parts: list[DataFrame] = []
-        checks_of_part: dict[str, list[tuple[str, str]]] = {}
-        keys_by_check: dict[tuple[str, str], tuple[DataFrame, tuple[str, ...]]] = {}
-
-        def add_query(frame: DataFrame, counts: Iterable[str], keys: list[tuple[str, str]]) -> None:
-            """``counts``: columns of a frame with one row, or aggregates over all rows, as SQL. Text, because each part of
-            a Column is a call from Python to Java, and there are hundreds of checks."""
-            part = f"{keys[0][0]}/{len(parts)}"
-            parts.append(frame.selectExpr(f"{sql_text(part)} AS part", f"array({', '.join(counts)}) AS counts"))
-            checks_of_part[part] = keys
-
+        violations, query = Violations(), _Query()
         for suite in suites:
-            frame, in_memory, empty = self.rows(suite.name), self._in_memory(suite.name), self._is_empty(suite.name)
             self._schema(suite, violations)
-            aggregates: dict[tuple[str, str], str] = {}
-            by_row: dict[tuple[str, str], str] = {}
-            grouped: dict[tuple[str, str], str] = {}
+            self._count(suite, violations, query)
+        violations.counts |= query.counted()
+        for suite in suites:
             for check in suite.checks:
-                key = (suite.name, check.id)
-                if check.kind == "schema" or check.id == COLUMNS_THERE:
-                    continue
-                reason = self._reason_not_checkable(suite, check)
-                if reason:
-                    violations.counts[key], violations.notes[key] = 1, f"cannot be checked: {reason}"
-                elif check.kind == "native":
-                    continue
-                elif empty and check.kind in ("row", "unique", "unique_every_year"):
-                    violations.counts[key] = 0
-                elif check.kind == "row":
-                    (by_row if self.passed.get(suite.name) else aggregates)[key] = _violation_count(check)
-                elif check.kind == "group":
-                    grouped[key] = _violation_count(check)
-                elif check.kind == "total":
-                    aggregates[key] = f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END"
-                elif in_memory is not None and check.kind in ("unique", "unique_every_year"):
-                    rows = self._of_years(in_memory) if check.kind == "unique" else in_memory
-                    violations.counts[key] = rows.num_rows - rows.group_by(list(check.rule)).aggregate([]).num_rows
-                elif check.kind in ("unique", "unique_every_year"):
-                    # Equal keys have equal hashes, so eight bytes of each row are shuffled instead of the whole key.
-                    keyed = frame if check.kind == "unique" else self.whole(suite.name)
-                    keys_by_check[key] = (keyed, tuple(check.rule))
-                    hashed = keyed.groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
-                    add_query(_surplus(hashed), ["surplus"], [key])
-                else:
-                    add_query(self._query(str(check.rule)).toDF("violations"), ["violations"], [key])
-            sources = {"": frame, "groups": self._groups(suite) if grouped else frame}
-            if by_row:
-                sources["rows"] = frame.where(f"{YEAR} NOT IN {sql_list(self.passed[suite.name])} OR {YEAR} IS NULL")
-            for counts, of in ((aggregates, ""), (by_row, "rows"), (grouped, "groups")):
-                if counts:
-                    add_query(sources[of], counts.values(), list(counts))
-        for row in _union(parts).collect() if parts else []:
-            violations.counts.update(zip(checks_of_part[row["part"]], map(int, row["counts"]), strict=True))
-        for key, (frame, columns) in keys_by_check.items():
-            if violations.counts[key]:  # either repeated keys or different keys with equal hashes: count exactly
-                exact = _surplus(frame.groupBy(*columns).count()).first()
-                violations.counts[key] = int(exact["surplus"]) if exact else 1
+                # Either repeated keys, or different keys with equal hashes: count exactly.
+                if (suite.name, check.id) in query.hashed and violations.counts[suite.name, check.id]:
+                    keys = self._keyed(suite.name, check).groupBy(*check.rule).count()
+                    exact = _surplus(keys).first()
+                    violations.counts[suite.name, check.id] = int(exact["surplus"]) if exact else 1
         return violations
+
+    def _count(self, suite: Suite, violations: Violations, query: "_Query") -> None:
+        """Count each check of a suite: in ``violations`` if that needs no query, otherwise in ``query``."""
+        frame, in_memory, empty = self.rows(suite.name), self._in_memory(suite.name), self._is_empty(suite.name)
+        aggregates: dict[_Key, str] = {}
+        by_row: dict[_Key, str] = {}
+        grouped: dict[_Key, str] = {}
+        for check in suite.checks:
+            key = (suite.name, check.id)
+            if check.kind == "schema" or check.id == COLUMNS_THERE:
+                continue
+            reason = self._reason_not_checkable(suite, check)
+            unique = check.kind in ("unique", "unique_every_year")
+            if reason:
+                violations.counts[key], violations.notes[key] = 1, f"cannot be checked: {reason}"
+            elif check.kind == "native":
+                continue
+            elif empty and (unique or check.kind == "row"):
+                violations.counts[key] = 0
+            elif check.kind == "row":
+                (by_row if self.passed.get(suite.name) else aggregates)[key] = _violation_count(check)
+            elif check.kind == "group":
+                grouped[key] = _violation_count(check)
+            elif check.kind == "total":
+                aggregates[key] = f"CASE WHEN coalesce(({check.rule}), false) THEN 0L ELSE 1L END"
+            elif unique and in_memory is not None:
+                rows = self._of_years(in_memory) if check.kind == "unique" else in_memory
+                violations.counts[key] = rows.num_rows - rows.group_by(list(check.rule)).aggregate([]).num_rows
+            elif unique:
+                # Equal keys have equal hashes, so eight bytes of each row are shuffled instead of the whole key.
+                hashed = self._keyed(suite.name, check).groupBy(F.xxhash64(*check.rule).alias("_hash")).count()
+                query.hashed.add(key)
+                query.add(_surplus(hashed), {key: "surplus"})
+            else:
+                query.add(self._query(str(check.rule)).toDF("violations"), {key: "violations"})
+        if aggregates:
+            query.add(frame, aggregates)
+        if by_row:
+            passed = sql_list(self.passed[suite.name])
+            query.add(frame.where(f"{YEAR} NOT IN {passed} OR {YEAR} IS NULL"), by_row)
+        if grouped:
+            query.add(self._groups(suite), grouped)
+
+    def _keyed(self, suite: str, check: Check) -> DataFrame:
+        """The rows among which the keys of a check must be unique."""
+        return self.rows(suite) if check.kind == "unique" else self.whole(suite)
 
     def native_violations(self, suites: list[Suite]) -> Violations:
         """The violations of every check of the kind ``native``, as Great Expectations counts them on pandas."""
