@@ -21,6 +21,15 @@ def label(start: int) -> str:
     return f"{start}-{(start + 1) % 100:02d}"
 
 
+def starts_in(day: date) -> int:
+    """The calendar year in which the financial year of a day starts.
+
+    >>> starts_in(date(2022, 3, 31)), starts_in(date(2022, 4, 1))
+    (2021, 2022)
+    """
+    return day.year - (day.month < 4)
+
+
 def start_of(year: str) -> date:
     """First day of the financial year with this label."""
     return date(int(year[:4]), 4, 1)

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from ebi_spark.approvals.regimes import RegimeChange
+from ebi_spark.financial_years import starts_in
 from ebi_spark.statistics.counts import exact_poisson
 
 _MONTHS = {"month": 1, "quarter": 3}
@@ -30,8 +31,8 @@ def before_and_after(
         return []
     first, last = min(data_days), max(data_days)
     # A year between the first and the last may be missing from the lake.
-    years = {_year(day) for day in data_days}
-    days = [day for number in range((last - first).days + 1) if _year(day := first + timedelta(number)) in years]
+    years = {starts_in(day) for day in data_days}
+    days = [day for number in range((last - first).days + 1) if starts_in(day := first + timedelta(number)) in years]
     return [row for change in changes for grain in _MONTHS for row in _rows(listed, change, grain, days)]
 
 
@@ -73,7 +74,3 @@ def _rows(
 def _start(day: date, grain: str) -> date:
     months = _MONTHS[grain]
     return date(day.year, (day.month - 1) // months * months + 1, 1)
-
-
-def _year(day: date) -> int:
-    return day.year - (day.month < 4)

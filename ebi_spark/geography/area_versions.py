@@ -8,7 +8,7 @@ Shipped shares count small areas (LSOAs), not people, so figures that rest on th
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -204,10 +204,7 @@ def ons_codes() -> dict[str, tuple[str, Interval]]:
     """For each ONS code of a CCG or sub-ICB location: the NHS short code of the same area, and the days on which the code
     belonged to a shipped version. An ONS code changes with the area's boundary, while the short code can stay the same."""
     rows = read_rows(resource("conf", "reference", "area_ons_codes.csv"))
-    return {
-        row["ons_code"]: (row["sub_icb_code"], (date.fromisoformat(row["valid_from"]), _end(row["valid_to"])))
-        for row in rows
-    }
+    return {row["ons_code"]: (row["sub_icb_code"], _days_of(row)) for row in rows}
 
 
 def versions() -> dict[str, date]:
@@ -219,8 +216,8 @@ def versions() -> dict[str, date]:
 def version_on(day: date) -> str:
     """The name of the version that was in use on a day; empty before the first version."""
     rows = read_rows(resource("conf", "reference", "geographies.csv"))
-    in_use = [row["version"] for row in rows if date.fromisoformat(row["valid_from"]) <= day < _end(row["valid_to"])]
-    return in_use[0] if in_use else ""
+    spans = {row["version"]: _days_of(row) for row in rows}
+    return next((version for version, (since, until) in spans.items() if since <= day < until), "")
 
 
 def resolved(version: str) -> str:
@@ -241,7 +238,7 @@ def read_geography(version: str = CURRENT, mappings: Iterable[Path] = ()) -> Geo
     valid: dict[str, list[Interval]] = defaultdict(list)
     areas: dict[str, dict[str, str]] = {}
     for row in rows:
-        since, until = date.fromisoformat(row["valid_from"]), _end(row["valid_to"])
+        since, until = _days_of(row)
         valid[row["sub_icb_code"]].append((since, until))
         if since <= as_of < until:
             areas[row["sub_icb_code"]] = row
@@ -271,8 +268,9 @@ def read_geography(version: str = CURRENT, mappings: Iterable[Path] = ()) -> Geo
     return Geography(name, as_of, areas, dict(valid), tuple(steps), covered_from, shipped_days)
 
 
-def _end(text: str) -> date:
-    return date.fromisoformat(text) if text else date.max
+def _days_of(row: Mapping[str, str]) -> Interval:
+    """The days on which a row of a shipped table is valid."""
+    return date.fromisoformat(row["valid_from"]), date.fromisoformat(row["valid_to"]) if row["valid_to"] else date.max
 
 
 def _extend(valid: dict[str, list[Interval]], own: list[tuple[Path, int, Step]]) -> None:

@@ -11,10 +11,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.config.shipped_files import resource
+from ebi_spark.geography.lookup_files import EVER, NEVER
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
-
-EVER, NEVER = date(1900, 1, 1), date(9999, 12, 31)
 
 
 def members(board: str) -> list[tuple[str, date, date]]:

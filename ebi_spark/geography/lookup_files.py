@@ -19,6 +19,7 @@ from ebi_spark.geography.area_versions import Geography, Interval, ons_codes
 from ebi_spark.small_files import read_rows
 from ebi_spark.sources.published_files import plain_name, read_lines, read_table
 
+# The first and the last day of a span that has no beginning or end.
 EVER, NEVER = date(1900, 1, 1), date(9999, 12, 31)
 # Codes of commissioners in Wales (7A), Northern Ireland (Z), Scotland (S) and the islands, and ONS codes of these nations.
 OUTSIDE = r"^(7A|6[A-C]|S[0-9]|ZC|ZT)"

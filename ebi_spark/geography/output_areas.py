@@ -6,7 +6,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from ebi_spark.financial_years import label
+from ebi_spark.financial_years import label, starts_in
 from ebi_spark.geography.area_versions import NOT_VALID, UNMAPPED, WHOLE, Geography
 from ebi_spark.geography.code_forms import known_code
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
@@ -138,12 +138,8 @@ def has_unmapped_part(geography: Geography) -> Column:
     first, last = F.substring("period", 1, 7), F.col("financial_year")
     found = F.lit(False)
     for (since, until), areas in sorted(lacking.items()):
-        outside = F.lit(False) if since == date.min else first < _year_of(since)
+        outside = F.lit(False) if since == date.min else first < label(starts_in(since))
         if until < date.max:
-            outside = outside | (last >= _year_of(until))
+            outside = outside | (last >= label(starts_in(until)))
         found = found | (outside & F.expr(f"concat_ws('/', area_type, area_code) IN {sql_list(sorted(areas))}"))
     return found
-
-
-def _year_of(day: date) -> str:
-    return label(day.year if day.month > 3 else day.year - 1)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from ebi_spark.financial_years import starts_in
+
 # As for the completeness of providers: where a typical month has fewer records, an empty month can be chance.
 LEAST_TYPICAL = 20
 
@@ -95,8 +97,7 @@ def stretches(months: Iterable[Month]) -> list[Covered]:
 def _follows(before: date, month: date, every_month_counts: bool) -> bool:
     """Whether nothing is missing between two months, given by their first days."""
     between = 12 * (month.year - before.year) + month.month - before.month
-    years = (month.year - (month.month < 4)) - (before.year - (before.month < 4))
-    return between == 1 if every_month_counts else years <= 1
+    return between == 1 if every_month_counts else starts_in(month) - starts_in(before) <= 1
 
 
 def is_covered(stretches: Iterable[Covered], dataset: str, first: Column, last: Column) -> Column:

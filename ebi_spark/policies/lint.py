@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from ebi_spark.financial_years import label
+from ebi_spark.financial_years import label, starts_in
 from ebi_spark.policies.code_books import SYSTEM_OF, SYSTEMS, Code, CodeBook, is_covered
 from ebi_spark.policies.codes_in_words import codes_in, ranges_in
 from ebi_spark.policies.lines import PolicyLines
@@ -81,7 +81,7 @@ def _years(revision: Revision, books: dict[str, CodeBook]) -> tuple[str, str]:
 
 
 def _year(day: date) -> str:
-    return label(day.year - (day.month < 4))
+    return label(starts_in(day))
 
 
 def _check_clause(clause: Clause, books: dict[str, CodeBook], years: tuple[str, str]) -> Iterator[_Found]:

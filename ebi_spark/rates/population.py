@@ -19,6 +19,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.financial_years import midpoint_of
+from ebi_spark.geography.area_lists import ENGLAND_ONS
 from ebi_spark.geography.area_versions import Geography, areas_of_parts, read_geography
 from ebi_spark.geography.lookup_files import read_lookup
 from ebi_spark.rates.population_files import (
@@ -32,7 +33,8 @@ from ebi_spark.rates.population_files import (
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 
-ENGLAND = "E92000001"
+# In rates, England is named by its ONS code.
+ENGLAND = ENGLAND_ONS
 DISTANT_VINTAGE = "distant_vintage"
 PARTIAL_POPULATION = "partial_population"
 UNUSUAL_POPULATION = "unusual_population"

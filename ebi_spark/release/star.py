@@ -1,10 +1,9 @@
 """Makes the tables for BI tools from the published rates and policies of one release. Plain functions over plain rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
 from typing import Any
 
-from ebi_spark.financial_years import start_of
+from ebi_spark.financial_years import end_of, start_of
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND, ListedArea, Place, areas_on
 from ebi_spark.geography.area_versions import versions
 from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_998_of, limits_of
@@ -139,7 +138,7 @@ def _periods(rates: Iterable[Row]) -> list[dict[str, Any]]:
     found = {}
     for row in rates:
         first, last = row["period"][:7], row["financial_year"]
-        end = date(start_of(last).year + 1, 4, 1) - timedelta(days=1)
+        end = end_of(last)
         found[row["period"]] = {
             "period_key": row["period"],
             "label": last if row["period_years"] == 1 else f"{first} to {last}",

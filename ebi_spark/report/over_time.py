@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from ebi_spark.financial_years import label
+from ebi_spark.financial_years import label, starts_in
 from ebi_spark.policies.model import READINGS
 from ebi_spark.rates.change import FEWEST, Change, change, error_of_count
 from ebi_spark.rates.control_charts import LEAST_MONTHLY, ControlChart, Form, t_chart, xmr
@@ -295,7 +295,7 @@ def _month_grid(counts: Sequence[Row], chart: ControlChart | None) -> Block:
     )
     years: dict[str, dict[str, Any]] = {}
     for row in counts:
-        year = label(row["month"].year - (row["month"].month < 4))
+        year = label(starts_in(row["month"]))
         years.setdefault(year, {})[f"{row['month']:%b}"] = row
     names = ("Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb", "Mar")
     return Block(

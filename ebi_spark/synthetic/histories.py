@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from ebi_spark.financial_years import label
+from ebi_spark.financial_years import label, starts_in
 from ebi_spark.synthetic import shares
 from ebi_spark.synthetic.places import SMALL_AREAS, places, practice_code
 
@@ -325,7 +325,7 @@ def _records(starts: Sequence[int]) -> Iterator[tuple[_Record, Stay | Visit]]:
             first, last = (day + timedelta(days=offset) for offset in days)
             elsewhere = isinstance(item, Stay) and item.elsewhere
             provider = known.providers[(place + elsewhere) % len(known.providers)]
-            year = last.year - (last.month < 4)
+            year = starts_in(last)
             if year in starts:
                 yield _Record(number, person, history.known, year, first, last, provider, place), item
 
