@@ -25,6 +25,14 @@ from ebi_spark.validation.result import LayerResult
 COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
 
 
+def bad_input_page(title: str) -> dict[str, str]:
+    """The table under a heading of ``docs/bad-input.md``: what a case gets, by its words."""
+    page = (Path(__file__).parent.parent / "docs" / "bad-input.md").read_text(encoding="utf-8")
+    section = page.split(f"## {title}\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
+    return {case.strip(): gets.strip() for case, gets in rows[1:]}
+
+
 def call(job: Callable[[list[str]], int], folder: Path, *options: str) -> dict[str, Any]:
     """What a job prints with ``--json`` for the configuration ``run.yml`` of a folder."""
     return answer_of(job, "--config", str(folder / "run.yml"), *options)

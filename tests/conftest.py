@@ -45,6 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
+@pytest.fixture
+def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is refused, or answered, before Spark starts."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("a session was started")
+
+    monkeypatch.setattr(sessions, "spark_session", refused)
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     # A job of so little data does without Java's optimising compiler. A session of thousands of queries is faster with it.

@@ -15,7 +15,6 @@ import pytest
 from calling import answer_of
 from deltalake import write_deltalake
 
-import ebi_spark.spark.session as sessions
 from ebi_spark.case_audit.forms import FORM_COLUMNS, refuse_folder, write_files
 from ebi_spark.case_audit.questions import NOTES_FOUND, VERDICT, form_texts
 from ebi_spark.case_audit.returns import REASONS, Key, read_forms, validate
@@ -278,11 +277,8 @@ def test_answers_of_readers_and_the_adjudicated_one_are_kept_apart(out: Path, tm
     assert ("adjudicated", "procedure") not in answers
 
 
-def test_calls_that_are_wrong_start_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any, **__: Any) -> None:
-        raise AssertionError("a session was started")
-
-    monkeypatch.setattr(sessions, "spark_session", refused)
+@pytest.mark.usefixtures("no_session")
+def test_calls_that_are_wrong_start_no_session(tmp_path: Path) -> None:
     (tmp_path / "lake" / "silver").mkdir(parents=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()

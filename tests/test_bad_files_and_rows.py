@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from calling import call, rows_of
+from calling import bad_input_page, call, rows_of
 from calling import ingest as ingested
 from pyspark.sql import SparkSession
 
@@ -34,16 +34,6 @@ from ebi_spark.sources import text_scan
 from ebi_spark.sources.reader import read_sources
 from ebi_spark.tables.silver import APC_SPELL, QUARANTINE
 from jobs import ingest
-
-PAGE = Path(__file__).parent.parent / "docs" / "bad-input.md"
-
-
-def page(title: str) -> dict[str, str]:
-    """The table under a heading of the page: what a case gets, by its words."""
-    section = PAGE.read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
-    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
-    return {case.strip(): gets.strip() for case, gets in rows[1:]}
-
 
 COLUMNS = [
     "APCS_Ident", "Der_Provider_Code", "Note", "Sex", "Administrative_Category", "Der_Diagnosis_All", "Der_Procedure_All",
@@ -191,12 +181,12 @@ def fates(
 
 
 def test_the_page_lists_these_rows_and_no_others() -> None:
-    assert list(page("Rows of text files")) == CASES
+    assert list(bad_input_page("Rows of text files")) == CASES
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_bad_row(case: str, fates: dict[str, Any]) -> None:
-    gets = page("Rows of text files")[case]
+    gets = bad_input_page("Rows of text files")[case]
     mark = f"RX{NUMBER[case]:03d}"
     record = fates["records"].get(mark)
     # The whole line or the whole row is kept, whatever is wrong with it.
@@ -216,7 +206,7 @@ def test_a_bad_row(case: str, fates: dict[str, Any]) -> None:
 
 
 def test_every_line_but_the_blank_ones_is_accounted_for(fates: dict[str, Any]) -> None:
-    expected = page("Rows of text files")
+    expected = bad_input_page("Rows of text files")
     lines = sum(gets != "no row" for gets in expected.values())
     once = sum(gets.endswith("once") for gets in expected.values())
     lines += once + sum(gets.startswith("quarantined") and ", both" in gets for gets in expected.values())
@@ -336,7 +326,7 @@ READ: dict[str, Callable[[Path], TableSource]] = {
 
 
 def test_the_page_lists_these_files_that_are_read_and_no_others() -> None:
-    assert list(page("Files that are read")) == list(READ)
+    assert list(bad_input_page("Files that are read")) == list(READ)
 
 
 @pytest.fixture(scope="module")
@@ -363,7 +353,7 @@ def read(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[
 @pytest.mark.parametrize("case", READ)
 def test_a_file_that_is_read(case: str, read: dict[str, list[dict[str, Any]]]) -> None:
     count, quarantined = re.fullmatch(
-        r"(\d) rows?(?:, and (\d) quarantined .*)?", page("Files that are read")[case]
+        r"(\d) rows?(?:, and (\d) quarantined .*)?", bad_input_page("Files that are read")[case]
     ).groups()  # type: ignore[union-attr]
     usable = sorted((row for row in read[case] if row["corrupt"] is None), key=lambda row: row["record_id"])
     assert [row["record_id"] for row in usable] == [str(number) for number in range(1, int(count) + 1)]
@@ -465,7 +455,7 @@ REFUSED: dict[str, Callable[[Path], TableSource]] = {
 
 
 def test_the_page_lists_these_files_that_are_refused_and_no_others() -> None:
-    assert list(page("Files that are refused")) == list(REFUSED)
+    assert list(bad_input_page("Files that are refused")) == list(REFUSED)
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -479,7 +469,7 @@ def test_a_file_that_is_refused(
     with pytest.raises(InputError) as refusal:
         read_sources(spark, config)
     message = f"{refusal.value.message}; {refusal.value.remedy}"
-    for words in re.findall(r"`([^`]+)`", page("Files that are refused")[case]):
+    for words in re.findall(r"`([^`]+)`", bad_input_page("Files that are refused")[case]):
         assert words.upper() in message.upper(), message
     assert "sources.admitted.apcs" in message
     assert str(tmp_path / ("lake" if case == "that is an empty folder" else "x")) in message
@@ -544,7 +534,7 @@ BREAK: dict[str, Happens | tuple[Callable[[Path], str]]] = {
 
 
 def test_the_page_lists_these_files_that_break_and_no_others() -> None:
-    assert list(page("Files that break while they are read")) == list(BREAK)
+    assert list(bad_input_page("Files that break while they are read")) == list(BREAK)
 
 
 @pytest.mark.parametrize("case", BREAK)
@@ -569,7 +559,7 @@ def test_a_file_that_breaks(
 
         monkeypatch.setattr(module, step, meanwhile)
     answer = call(ingest.main, tmp_path)
-    gets = page("Files that break while they are read")[case]
+    gets = bad_input_page("Files that break while they are read")[case]
     status, words = re.fullmatch(r"status (\d), `(.+)`", gets).groups()  # type: ignore[union-attr]
     assert answer["exit"] == int(status)
     message = answer["error"]["message"]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from calling import call, delta_rows
 
-import ebi_spark.spark.session as sessions
 from jobs import check, cli, flag, generate, ingest, replay, run
 
 APCS = (
@@ -34,16 +33,6 @@ def source(tmp_path: Path) -> Path:
     (tmp_path / "der.csv").write_text(DER + "".join(f"{n},V382,M545\n" for n in range(10)))
     (tmp_path / "run.yml").write_text(CONFIG)
     return tmp_path
-
-
-@pytest.fixture
-def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wrong with the call itself is said before Spark starts."""
-
-    def refused(*_: Any, **__: Any) -> None:
-        raise AssertionError("a session was started")
-
-    monkeypatch.setattr(sessions, "spark_session", refused)
 
 
 def refusal(answer: dict[str, Any], *words: str) -> None:

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from calling import call
-from test_bad_input import APCS, CONFIG, DER, no_session, source
+from test_bad_input import APCS, CONFIG, DER, source
 
 from ebi_spark.config.load import load_config
 from ebi_spark.runs import checks_before_start
 from ebi_spark.runs.checks_before_start import check_before_start
 from jobs import check, cli, flag, ingest, publish, rate, run, validate
 
-__all__ = ["no_session", "source"]
+__all__ = ["source"]
 pytestmark = pytest.mark.usefixtures("no_session")
 
 

@@ -9,14 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_bad_input import no_session
 
 from ebi_spark import __version__
 from ebi_spark.runs.stage_inputs import STAGES
 from jobs import cli, harness, run
 from jobs.examples import EXAMPLES
 
-__all__ = ["no_session"]
 pytestmark = pytest.mark.usefixtures("no_session")
 ROOT = Path(__file__).parents[1]
 

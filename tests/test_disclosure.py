@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import published_figures
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -480,9 +481,7 @@ def people() -> np.ndarray:
     """People by area (sub-ICB locations, ICBs, regions) and stratum, from the shipped population."""
     with resource("conf", "reference", "areas.csv").open(encoding="utf-8", newline="") as file:
         areas = {row["sub_icb_code"]: row for row in csv.DictReader(file) if not row["valid_to"]}
-    with resource("conf", "reference", "population_gp_registered.csv").open(encoding="utf-8", newline="") as file:
-        rows = pd.DataFrame(csv.DictReader(file)).astype({"people": float, "age_from": int})
-    wide = rows.pivot_table(index="area_code", columns=["sex", "age_from"], values="people", aggfunc="sum")
+    wide = published_figures.people()
     parts = [
         wide.groupby(wide.index.map(lambda code, name=name: areas[code][name])).sum()
         for name in ("icb_code", "region_code")

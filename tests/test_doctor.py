@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_bad_input import no_session
 
 from ebi_spark.runs import environment
 from ebi_spark.spark import java
 from jobs import cli, doctor
 
-__all__ = ["no_session"]
 pytestmark = pytest.mark.usefixtures("no_session")
 
 

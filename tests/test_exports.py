@@ -20,7 +20,6 @@ from cml_schemas import pandas_schemas, spark_schemas
 from deltalake import write_deltalake
 from jsonschema import Draft202012Validator
 from openpyxl import load_workbook
-from test_bad_input import no_session
 from test_report import FUSION, IMAGING, manifest, sample
 
 from ebi_spark.config.lake_location import LakeLocation
@@ -42,7 +41,6 @@ from ebi_spark.tables.star import RATE_CURRENT
 from ebi_spark.tables.table import Table
 from jobs import export, publish
 
-__all__ = ["no_session"]
 pytestmark = pytest.mark.usefixtures("no_session")
 
 _ARROW = {

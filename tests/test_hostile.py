@@ -19,7 +19,7 @@ from typing import Any
 
 import pyspark
 import pytest
-from calling import answer_of, call
+from calling import answer_of, bad_input_page, call
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from rich.table import Table as RichTable
@@ -45,7 +45,6 @@ from ebi_spark.tables.gold import POLICY
 from jobs import demo, exit_status, generate, ingest, maintain, policy, run, screen, status
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "bad-input.md"
 
 SOURCES = "sources: {a: {system: hes, tables: {op: op.csv}}}\n"
 PLAIN = "lake: ./lake\n" + SOURCES
@@ -61,21 +60,7 @@ UNUSABLE = ("", " ", "nu\x00l", "line\nbreak", "carriage\rreturn", "es\x1b[31mca
             "next\x85line", "line\u2028end", "byte\udcff", "${env:HOME}")  # fmt: skip
 
 
-@pytest.fixture
-def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: Any, **__: Any) -> None:
-        raise AssertionError("a session was started")
-
-    monkeypatch.setattr(sessions, "spark_session", refused)
-
-
 # The page
-
-
-def page(title: str) -> dict[str, str]:
-    section = PAGE.read_text(encoding="utf-8").split(f"## {title}\n")[1].split("\n## ")[0]
-    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")]
-    return {case.strip(): gets.strip() for case, gets in rows[1:]}
 
 
 def configured(text: str, *options: str, **files: str) -> Callable[[Path], dict[str, Any]]:
@@ -243,7 +228,7 @@ CASES: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def test_the_page_lists_these_calls_and_no_others() -> None:
-    assert list(page("Calls and configurations")) == list(CASES)
+    assert list(bad_input_page("Calls and configurations")) == list(CASES)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -256,7 +241,7 @@ def test_a_hostile_call(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     message, remedy = answer["error"]["message"], answer["error"]["remedy"]
     assert message.isprintable() and remedy and remedy.isprintable()
     assert not any(f"same {word} again" in remedy for word in ("call", "command"))
-    for words in re.findall(r"`([^`]+)`", page("Calls and configurations")[case]):
+    for words in re.findall(r"`([^`]+)`", bad_input_page("Calls and configurations")[case]):
         assert words.replace("\\|", "|") in f"{message}; {remedy}"
     assert not [path for path in tmp_path.rglob("_delta_log") if path not in before]
     if case == "with `docs` where someone else's folder is":
