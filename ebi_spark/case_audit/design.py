@@ -31,10 +31,6 @@ class Design:
         """Records drawn."""
         return sum(self.drawn.values())
 
-    def probability(self, cell: Cell) -> float:
-        """The probability with which a record of the cell is drawn."""
-        return self.drawn[cell] / self.records[cell]
-
 
 def allocate(records: Mapping[Cell, int], size: int, cap: int | None = None) -> Design:
     """Divide ``size`` places among the cells; ``cap`` is the most records that one provider has to find, over all strata.

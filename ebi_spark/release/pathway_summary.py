@@ -10,7 +10,7 @@ from typing import Any
 
 from ebi_spark.financial_years import period_of
 from ebi_spark.pathway.incidence import ALIVE_WITHOUT, DEATH, FURTHER_OPERATION, READMISSION, WITHIN_30_DAYS
-from ebi_spark.release.kept_releases import WITHHELD, Earlier
+from ebi_spark.release.kept_releases import OK, WITHHELD, Earlier
 from ebi_spark.release.one_way_suppression import class_rows, definition_of, hidden_classes, withheld_classes
 from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
@@ -168,7 +168,7 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
             at_risk = next((int(row["at_risk"]) for row in curve if row["day"] >= day), 0)
             small = min(events - last, at_risk, start - events) <= rule.high
             if event == ALIVE_WITHOUT:
-                small |= any(found.get((part, day), {}).get("status") != "ok" for part in PARTS_OF_ALIVE)
+                small |= any(found.get((part, day), {}).get("status") != OK for part in PARTS_OF_ALIVE)
             if event == WITHIN_30_DAYS:
                 small |= _few_without_data(start, events, [row for row in rows if row["event"] == READMISSION], rule)
             key = {"policy_id": labels["policy_id"], "kind": "incidence", "measure": event, "day": day}
@@ -190,7 +190,7 @@ def _incidence(rows: Sequence[Row], labels: Row, earlier: Earlier, rule: Thresho
                 "share": to_unit(estimate, unit, 0),
                 "share_lower": to_unit(lower, unit, -1),
                 "share_upper": to_unit(upper, unit, 1),
-                "status": "ok",
+                "status": OK,
             }
     return list(found.values())
 

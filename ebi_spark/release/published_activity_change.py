@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ebi_spark.release.kept_releases import WITHHELD, Earlier
+from ebi_spark.release.kept_releases import OK, WITHHELD, Earlier
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.statistics.decomposition import rounded
 
@@ -48,7 +48,7 @@ def activity_change(changes: Sequence[Row], earlier: Earlier, rule: Thresholds) 
                     "value_to": _significant(row["value_to"]) if shown else None,
                     "records": round(row["records"] if total else whole[name]) if shown else None,
                     "notes": ", ".join(row["notes"] or ()) or None,
-                    "status": "ok" if shown else WITHHELD,
+                    "status": OK if shown else WITHHELD,
                 }
             )
     return found

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from ebi_spark.release.kept_releases import WITHHELD, Earlier
+from ebi_spark.release.kept_releases import OK, WITHHELD, Earlier
 from ebi_spark.release.rounding import to_unit
 from ebi_spark.release.suppression import Thresholds
 from ebi_spark.tables.table import YEAR
@@ -86,7 +86,7 @@ def _of_audit(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> l
         status, measure = row["status"], row["measure"]
         # An undefined kappa would say that all forms read twice have the same answer.
         if (measure, status) == (KAPPA, "undefined") or (
-            status == "ok"
+            status == OK
             and (
                 row["estimate"] is None
                 or _few_forms(measure, row["estimate"], int(row["forms"] or 0), row.get("counted"), rule)
@@ -96,11 +96,11 @@ def _of_audit(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> l
             )
         ):
             status = WITHHELD
-        if status == "ok" and row["part"] == OVERALL:
+        if status == OK and row["part"] == OVERALL:
             given.add(measure)
         statuses.append(status)
-    shares = [row for row, status in zip(rows, statuses, strict=True) if status == "ok" and row["measure"] in SHARES]
-    kept = [row for row in earlier.of({"audit_id": rows[0]["audit_id"], "status": "ok"}) if row["measure"] in SHARES]
+    shares = [row for row, status in zip(rows, statuses, strict=True) if status == OK and row["measure"] in SHARES]
+    kept = [row for row in earlier.of({"audit_id": rows[0]["audit_id"], "status": OK}) if row["measure"] in SHARES]
     extremes = all(_without_answer(row) > rule.high for row in shares)
     if not extremes and any(row["worst"] is not None for row in kept):
         statuses = [WITHHELD] * len(rows)
@@ -109,7 +109,7 @@ def _of_audit(estimates: Sequence[Row], earlier: Earlier, rule: Thresholds) -> l
     for row, status in zip(rows, statuses, strict=True):
         shown = {name: row[name] for name in _AUDIT_KEY} | {"status": status}
         shown |= dict.fromkeys(("estimate", "lower", "upper", "worst", "best", "method", "forms"))
-        if status == "ok":
+        if status == OK:
             # The method of a withheld share would say whether 5 or more count for it.
             shown["method"] = row["method"]
             shown["forms"] = _rounded_forms(row["forms"], rule)

@@ -27,7 +27,7 @@ from ebi_spark.validation import native_suites
 from ebi_spark.validation.page import write_page
 from ebi_spark.validation.result import FailedCheck, LayerResult
 from ebi_spark.validation.suites import LAYER_SUITES, Suite, load_suite
-from ebi_spark.validation.violations import ViolationCounter, Violations
+from ebi_spark.validation.violations import OUR_FAULT, ViolationCounter, Violations
 
 ROW_COUNT = "expect_table_row_count_to_equal"
 IN_SET = "expect_column_values_to_be_in_set"
@@ -184,6 +184,6 @@ def _evaluate_counts(layer: str, suites: list[Suite], violations: Violations) ->
     if not whole or failed != {key for key, count in counts.items() if count != 0}:
         raise BrokenRunError(
             f"the checks of {layer} are incomplete: {len(counts)} of {len(expected)} counted, {len(failed)} failed",
-            remedy="this is a fault in ebi-spark: report it with the suites in expectations/",
+            remedy=OUR_FAULT,
         )
     return failed | {key for key in violations.native if violations.counts[key]} | violations.raised

@@ -27,6 +27,7 @@ RECORD_SUITES = (
 )  # fmt: skip
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
+OUR_FAULT = "this is a fault in ebi-spark: report it with the suites in expectations/"
 
 
 @dataclass
@@ -175,7 +176,7 @@ class ViolationCounter:
             if len(results) != len(expectations) or set(counts) != checks:
                 raise BrokenRunError(
                     f"the checks of {suite.name} are incomplete: {len(results)} of {len(expectations)} evaluated",
-                    remedy="this is a fault in ebi-spark: report it with the suites in expectations/",
+                    remedy=OUR_FAULT,
                 )
             violations.counts |= {(suite.name, check): count for check, count in counts.items()}
             violations.raised |= {(suite.name, check) for check in raised}
