@@ -33,6 +33,7 @@ _THEN = re.compile(rf"(?i)\bthen\b\s*(?:'({LABEL})'|({LABEL})\s*$)")
 _LOST_THEN = re.compile(rf"(?i)(?<!like)(?<!in)(?<![=(,<>])\s'({LABEL}_{LABEL})'\s*$")
 _END = re.compile(r"(?i)^\s*(?:else\s+(?:null|'')\s*)?end\b(?:\s+as\s+\S+)?\s*$")
 _OPENS = re.compile(r"(?i)^\s*(?:and|or|where|not)\b|^\s*[()]")
+_ONLY_JOINS = re.compile(r"(?i)\s*(?:where|and|where\s+1\s*=\s*1)\s*")
 _CONTINUES = re.compile(r"(?i)(?:\b(?:and|or|not|like|in|between|where|when)|[=<>(,])\s*$")
 _CONTINUED = re.compile(r"(?i)^\s*(?:(?:not\s+)?like\b|(?:not\s+)?in\s*\(|between\b|is\s+(?:not\s+)?null|<>|[)=])")
 _SQL_HEADING = re.compile(
@@ -105,7 +106,11 @@ def read_page(path: Path) -> Page:
     end = next((n for n in repaired if n > start and _AFTER.match(repaired[n])), len(lines) + 1)
     repaired[start] = _WHEN.sub(lambda match: " " * len(match[0]), repaired[start])
     chosen, label, label_repairs = _rule_lines(repaired, start, end, bool(_WHEN.match(plain(lines[start - 1]))))
-    parts, used = _parts(path, repaired, chosen, start, end)
+    reader = _PartReader(path, start, chosen)
+    for n in range(max(chosen, default=start - 1) + 1, end):
+        reader.read(n, repaired[n])
+    reader.close()
+    used = reader.used
     words = {n: text.strip() for n, text in raw.items() if n not in used and text.strip()}
     updated, revised = _updated(words)
     baseline, baseline_lines = _baseline(words)
@@ -115,7 +120,7 @@ def read_page(path: Path) -> Page:
         label=label,
         updated=updated,
         revised=revised,
-        parts=tuple(parts),
+        parts=tuple(reader.parts),
         words=words,
         between={n: text for n, text in words.items() if start < n < end},
         repairs=tuple(repair for n in sorted(used) for repair in repairs[n]) + tuple(label_repairs),
@@ -275,75 +280,74 @@ def depth(text: str) -> int:
     return bare.count("(") - bare.count(")")
 
 
-def _parts(
-    path: Path, lines: dict[int, str], rule: dict[int, str], start: int, end: int
-) -> tuple[list[SqlPart], set[int]]:
-    """The SQL as parts, and the numbers of all lines that belong to it."""
-    parts: list[SqlPart] = []
-    used: set[int] = set(rule)
-    heading = ""
-    if rule:
-        parts.append(SqlPart(start, "\n".join(rule.values()), ""))
-    run: dict[int, str] = {}
-    words_since = bool(rule)  # whether an OR at the start of the next run would have no condition to join
-    headed = not rule  # whether words come before the run, so that it is a separate part although it has no AND
+class _PartReader:
+    """Collects lines of SQL in a run until words or a blank line close it as a part. ``used``: the lines that belong to the SQL."""
 
-    def close() -> None:
-        nonlocal run, words_since, headed
+    def __init__(self, path: Path, start: int, rule: dict[int, str]) -> None:
+        self._path = path
+        self.parts = [SqlPart(start, "\n".join(rule.values()), "")] if rule else []
+        self.used = set(rule)
+        self._heading = ""
+        self._run: dict[int, str] = {}
+        self._words_since = bool(rule)  # whether an OR at the start of the next run would have no condition to join
+        # Whether words come before the run, so that it is a separate part although it has no AND.
+        self._headed = not rule
+
+    def read(self, n: int, text: str) -> None:
+        """Read a line. Raises an :class:`InputError` for one that may be SQL but cannot be read as SQL."""
+        if not text.strip():
+            if not _open(self._run):
+                self.close()
+        elif _END.match(text):
+            self.used.add(n)
+        elif text.strip().startswith("--"):
+            if not self._run:
+                self._heading = text.strip().lstrip("-").strip()
+            self._run[n] = text
+            self.used.add(n)
+        elif is_sql(text) or self._continues(text) or _ONLY_JOINS.fullmatch(text):
+            self._run[n] = text
+        elif _SUSPECT.search(text):
+            raise InputError(
+                f"page: {self._path}, line {n}: this looks like SQL but cannot be read as SQL: {text.strip()[:60]}",
+                remedy="correct the line, or put `--` before it if it is a comment",
+            )
+        else:
+            self.close()
+            self._heading, self._words_since, self._headed = text.strip(), True, True
+
+    def _continues(self, text: str) -> bool:
+        """Whether a line that compares nothing belongs to the SQL above it."""
+        joined = _open(self._run) or _CONTINUED.match(text) or _OPENS.match(text)
+        return bool(self._run and joined) and _looks_like_code(text)
+
+    def close(self) -> None:
+        """Make the run a part, or join it to the part before if it opens with OR. A run of comments only is dropped."""
+        run, self._run = self._run, {}
         if not any(_uncommented(text).strip() for text in run.values()):
-            run = {}
             return
         first = min(run)
         text = "\n".join(run.get(n, "") for n in range(first, max(run) + 1))
         if re.match(r"(?i)\s*or\b", _first_code(text)):
-            if words_since or not parts:
-                raise InputError(
-                    f"page: {path}, line {first}: a part of the SQL opens with OR, and it is unclear what the OR joins",
-                    remedy="write it next to the condition that it widens, with brackets around both",
-                )
-            before = parts.pop()
-            gap = "\n" * (first - before.line - before.text.count("\n"))
-            parts.append(SqlPart(before.line, before.text + gap + text, before.heading))
-        elif not headed and not re.match(r"(?i)\s*(?:and|where)\b", _first_code(text)):
+            self._widen(first, text)
+        elif not self._headed and not re.match(r"(?i)\s*(?:and|where)\b", _first_code(text)):
             line = next(n for n in run if _uncommented(run[n]).strip())
-            raise InputError(f"page: {path}, line {line}: {LOST_JOIN} this line", remedy=LOST_JOIN_REMEDY)
+            raise InputError(f"page: {self._path}, line {line}: {LOST_JOIN} this line", remedy=LOST_JOIN_REMEDY)
         else:
-            parts.append(SqlPart(first, text, heading))
-        used.update(range(first, max(run) + 1))
-        run, words_since, headed = {}, False, False
+            self.parts.append(SqlPart(first, text, self._heading))
+        self.used.update(range(first, max(run) + 1))
+        self._words_since = self._headed = False
 
-    for n in range(max(rule, default=start - 1) + 1, end):
-        text = lines[n]
-        if not text.strip():
-            if not _open(run):
-                close()
-            continue
-        if _END.match(text):
-            used.add(n)
-            continue
-        comment = text.strip().startswith("--")
-        continues = bool(run) and (_open(run) or bool(_CONTINUED.match(text)) or bool(_OPENS.match(text)))
-        if comment or is_sql(text) or (continues and _looks_like_code(text)):
-            if comment and not run:
-                heading = text.strip().lstrip("-").strip()
-            elif comment:
-                used.add(n)
-            run[n] = text
-            if comment:
-                used.add(n)
-            continue
-        if re.fullmatch(r"(?i)\s*(?:where|and|where\s+1\s*=\s*1)\s*", text):
-            run[n] = text
-            continue
-        if _SUSPECT.search(text):
+    def _widen(self, first: int, text: str) -> None:
+        """Join SQL that opens with OR to the part before."""
+        if self._words_since or not self.parts:
             raise InputError(
-                f"page: {path}, line {n}: this looks like SQL but cannot be read as SQL: {text.strip()[:60]}",
-                remedy="correct the line, or put `--` before it if it is a comment",
+                f"page: {self._path}, line {first}: a part of the SQL opens with OR, and it is unclear what the OR joins",
+                remedy="write it next to the condition that it widens, with brackets around both",
             )
-        close()
-        heading, words_since, headed = text.strip(), True, True
-    close()
-    return parts, used
+        before = self.parts.pop()
+        gap = "\n" * (first - before.line - before.text.count("\n"))
+        self.parts.append(SqlPart(before.line, before.text + gap + text, before.heading))
 
 
 def _first_code(text: str) -> str:
