@@ -7,11 +7,12 @@ table is made in a module that is named after it. What is withheld, and why it c
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.geography.area_versions import read_geography
+from ebi_spark.lake.conditions import Where
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.rates.activity_change import definitions
 from ebi_spark.release.approval_summary import approval_summary
@@ -41,6 +42,47 @@ from ebi_spark.tables.table import YEAR, Table
 Row = dict[str, Any]
 
 
+class _Gold:
+    """What the published tables are made of: rows and grouped counts of national policies, and the rows of kept releases."""
+
+    def __init__(self, lake: LocalLake) -> None:
+        self._lake = lake
+        policies = lake.small_rows(POLICY, ["policy_id", "boards", "reading", "is_default_reading"])
+        self._default = {(row["policy_id"], row["reading"]) for row in policies if row["is_default_reading"]}
+        self._national = {row["policy_id"] for row in policies if row["boards"] is None}
+        kept = lake.small_rows(RELEASE, ["release_id"]) if lake.exists(RELEASE) else []
+        self._releases = [row["release_id"] for row in kept]
+
+    def earlier(self, table: Table) -> Earlier:
+        """The rows that kept releases have of a published table."""
+        if not self._releases or not self._lake.exists(table):
+            return Earlier()
+        return Earlier(self._lake.small_rows(table, table.names(), {"release_id": self._releases}))
+
+    def grouped(self, table: Table, by: Sequence[str]) -> list[Row]:
+        """The numbers of rows by the columns ``by``."""
+        return self._of_national(self._lake.grouped(table, by))
+
+    def rows(self, table: Table, where: Where | Sequence[Where] = ()) -> list[Row]:
+        """All rows of a small table, or those that are meant."""
+        return self._of_national(self._lake.small_rows(table, table.names(), where))
+
+    def audit_estimates(self) -> list[Row]:
+        """The estimates of audits of England. One reading only: audits by two readings would be two tables of the same patients."""
+        estimates = [row for row in self.rows(AUDIT_ESTIMATE) if (row["policy_id"], row["reading"]) in self._default]
+        if not estimates:
+            return []
+        sampled = self.grouped(AUDIT_SAMPLE, ["audit_id", "policy_id", YEAR, "provider_code"])
+        rated = self._lake.grouped(
+            ACTIVITY_RATE, ["policy_id", YEAR, "area_code"], where={"area_type": ["provider"], "period_years": [1]}
+        )
+        of_england = audits_of_england(sampled, rated)
+        return [row for row in estimates if row["audit_id"] in of_england]
+
+    def _of_national(self, rows: Iterable[Row]) -> list[Row]:
+        return [row for row in rows if row["policy_id"] in self._national]
+
+
 def published_monitoring(
     lake: LocalLake, config: RunConfig, rule: Mapping[str, Any], geography: str
 ) -> dict[Table, list[Row]]:
@@ -51,74 +93,41 @@ def published_monitoring(
     found: dict[Table, list[Row]] = {table: [] for table in PUBLISHED_MONITORING}
     if config.coverage == "partial":
         return found
-    thresholds = Thresholds.from_rule(dict(rule))
-    policies = lake.small_rows(POLICY, ["policy_id", "boards", "reading", "is_default_reading"])
-    default = {(row["policy_id"], row["reading"]) for row in policies if row["is_default_reading"]}
-    national = {row["policy_id"] for row in policies if row["boards"] is None}
+    gold, thresholds = _Gold(lake), Thresholds.from_rule(dict(rule))
     every_board = {row["icb_code"] for row in read_geography(geography).areas.values()}
-    releases = [row["release_id"] for row in lake.small_rows(RELEASE, ["release_id"])] if lake.exists(RELEASE) else []
-
-    def earlier(table: Table) -> Earlier:
-        if not releases or not lake.exists(table):
-            return Earlier()
-        return Earlier(lake.small_rows(table, table.names(), {"release_id": releases}))
-
-    def grouped(table: Table, by: Sequence[str]) -> list[Row]:
-        return [row for row in lake.grouped(table, by) if row["policy_id"] in national]
-
-    def small(table: Table) -> list[Row]:
-        return [row for row in lake.small_rows(table, table.names()) if row["policy_id"] in national]
-
     operation = ["policy_id", "revision", "reading", YEAR]
-    matched = grouped(APPROVAL_MATCH, [*operation, "board", "match_class"])
-    found[APPROVAL_SUMMARY] = approval_summary(matched, earlier(APPROVAL_SUMMARY), every_board, thresholds)
+    matched = gold.grouped(APPROVAL_MATCH, [*operation, "board", "match_class"])
+    found[APPROVAL_SUMMARY] = approval_summary(matched, gold.earlier(APPROVAL_SUMMARY), every_board, thresholds)
+    kept_pathways = gold.earlier(PATHWAY_SUMMARY)
     found[PATHWAY_SUMMARY] = pathway_summary(
-        grouped(PATHWAY, [*operation, *CLASSES]),
-        grouped(PATHWAY_STEP, ["policy_id", YEAR, "step_id", "window", "state"]),
-        small(PATHWAY_INCIDENCE),
-        earlier(PATHWAY_SUMMARY),
+        gold.grouped(PATHWAY, [*operation, *CLASSES]),
+        gold.grouped(PATHWAY_STEP, ["policy_id", YEAR, "step_id", "window", "state"]),
+        gold.rows(PATHWAY_INCIDENCE),
+        kept_pathways,
         thresholds,
     )
-    changes = lake.small_rows(ACTIVITY_CHANGE, ACTIVITY_CHANGE.names(), {"area_type": ["england"]})
     found[PUBLISHED_ACTIVITY_CHANGE] = activity_change(
-        [row for row in changes if row["policy_id"] in national], earlier(PUBLISHED_ACTIVITY_CHANGE), thresholds
+        gold.rows(ACTIVITY_CHANGE, {"area_type": ["england"]}), gold.earlier(PUBLISHED_ACTIVITY_CHANGE), thresholds
     )
-    kept = earlier(MEASURE_SUMMARY)
+    found[MEASURE_SUMMARY] = _measures(gold, matched, [*found[PATHWAY_SUMMARY], *kept_pathways.rows], thresholds)
+    if estimates := gold.audit_estimates():
+        found[PUBLISHED_AUDIT_ESTIMATE] = audit_estimate(estimates, gold.earlier(PUBLISHED_AUDIT_ESTIMATE), thresholds)
+    return {table: [row | {"disclosure": config.disclosure} for row in rows] for table, rows in found.items()}
+
+
+def _measures(
+    gold: _Gold, matched: Sequence[Row], pathways: Sequence[Mapping[str, Any]], rule: Thresholds
+) -> list[Row]:
+    """The rows of ``measure_summary``. ``matched``: counts of matched operations. ``pathways``: the rows of ``pathway_summary``
+    in this release and in kept ones."""
+    kept = gold.earlier(MEASURE_SUMMARY)
     of_year: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in matched:
         of_year[row["policy_id"], row[YEAR]].append(row)
-    found[MEASURE_SUMMARY] = [
-        *code_use(
-            [row for row in small(CODE_USE) if (row["policy_id"], row[YEAR]) in of_year],
-            {key: definition_of(rows) for key, rows in of_year.items()},
-            [*definitions()["primary_diagnosis"]["codes"]],
-            kept,
-            thresholds,
-        ),
-        *equality(small(EQUALITY_RATE), kept, thresholds),
-        *linked(
-            small(LINKED_MEASURE),
-            kept,
-            thresholds,
-            sums_of_withheld_years([*found[PATHWAY_SUMMARY], *earlier(PATHWAY_SUMMARY).rows]),
-        ),
+    use = [row for row in gold.rows(CODE_USE) if (row["policy_id"], row[YEAR]) in of_year]
+    of_operations = {key: definition_of(rows) for key, rows in of_year.items()}
+    return [
+        *code_use(use, of_operations, [*definitions()["primary_diagnosis"]["codes"]], kept, rule),
+        *equality(gold.rows(EQUALITY_RATE), kept, rule),
+        *linked(gold.rows(LINKED_MEASURE), kept, rule, sums_of_withheld_years(pathways)),
     ]
-    # One reading only: audits by two readings would be two tables of the same patients.
-    estimates = [
-        row
-        for row in lake.small_rows(AUDIT_ESTIMATE, AUDIT_ESTIMATE.names())
-        if row["policy_id"] in national and (row["policy_id"], row["reading"]) in default
-    ]
-    if estimates:
-        sampled = grouped(AUDIT_SAMPLE, ["audit_id", "policy_id", YEAR, "provider_code"])
-        rated = lake.grouped(
-            ACTIVITY_RATE, ["policy_id", YEAR, "area_code"], where={"area_type": ["provider"], "period_years": [1]}
-        )
-        of_england = audits_of_england(sampled, rated)
-        found[PUBLISHED_AUDIT_ESTIMATE] = audit_estimate(
-            [row for row in estimates if row["audit_id"] in of_england],
-            earlier(PUBLISHED_AUDIT_ESTIMATE),
-            thresholds,
-        )
-    name = config.disclosure
-    return {table: [row | {"disclosure": name} for row in rows] for table, rows in found.items()}
