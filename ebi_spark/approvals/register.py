@@ -85,21 +85,6 @@ def classify_entries(
         }
     )
     usable = ~F.col("corrupt")
-    has_key = usable & F.col("approval_id").isNotNull()
-    same_key = Window.partitionBy("register", "approval_id", "corrupt")
-    content = F.xxhash64(*[F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in _COMPARED])
-    compared = named.withColumns(
-        {
-            "_content": F.when(has_key, content).otherwise(F.col("content")),
-            "_last": F.max("extract_date").over(same_key),
-        }
-    )
-    older = has_key & (F.col("extract_date") < F.col("_last"))
-    current = compared.where(~F.coalesce(older, F.lit(False))).dropDuplicates(
-        ["register", "approval_id", "corrupt", "_content"]
-    )
-    differing = F.min("_content").over(same_key) != F.max("_content").over(same_key)
-    counted = current.withColumn("_conflict", has_key & differing)
     begins = F.coalesce("valid_from", "decided_on")
     found = reasons(
         corrupt_line=~usable,
@@ -120,7 +105,7 @@ def classify_entries(
         & F.col("decision").isin(APPROVED, DECLINED),
         conflicting_duplicate=F.col("_conflict"),
     )
-    return counted.select(
+    return _latest(named).select(
         "register",
         "approval_id",
         "person_id",
@@ -139,6 +124,33 @@ def classify_entries(
         found.alias("reasons"),
         F.when(F.size(found) > 0, F.col("_raw")).alias("raw"),
     )
+
+
+def _latest(rows: DataFrame) -> DataFrame:
+    """The rows of the latest extract of each register and key, equal ones once. ``_conflict``: they differ for one key.
+
+    | approval_id | extract_date | decision | → kept | → _conflict |
+    |-------------|--------------|----------|--------|-------------|
+    | A1          | 2024-01-31   | pending  | no     |             |
+    | A1          | 2024-02-29   | approved | yes    | false       |
+    | A2          | 2024-02-29   | approved | yes    | true        |
+    | A2          | 2024-02-29   | declined | yes    | true        |
+    """
+    has_key = ~F.col("corrupt") & F.col("approval_id").isNotNull()
+    same_key = Window.partitionBy("register", "approval_id", "corrupt")
+    content = F.xxhash64(*[F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in _COMPARED])
+    compared = rows.withColumns(
+        {
+            "_content": F.when(has_key, content).otherwise(F.col("content")),
+            "_last": F.max("extract_date").over(same_key),
+        }
+    )
+    older = has_key & (F.col("extract_date") < F.col("_last"))
+    current = compared.where(~F.coalesce(older, F.lit(False))).dropDuplicates(
+        ["register", "approval_id", "corrupt", "_content"]
+    )
+    differing = F.min("_content").over(same_key) != F.max("_content").over(same_key)
+    return current.withColumn("_conflict", has_key & differing)
 
 
 def unused_approvals(

@@ -28,6 +28,26 @@ from ebi_spark.spark.platform import platform_session
 from ebi_spark.spark.scratch import refuse_scratch, swept
 from ebi_spark.spark.tuning import PLANNING, QUICK_PAGES, compiling_options, is_small, shuffle_partitions
 
+# The settings of every local session.
+_LOCAL = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    # Spark describes the plan of every query, and of each of its stages, for its web page, which does not run here. In full,
+    # that takes a quarter of the time of a query with many columns.
+    "spark.sql.ui.explainMode": "simple",
+    "spark.sql.debug.maxToStringFields": "0",
+    "spark.sql.parquet.compression.codec": "zstd",
+    # Spark does not read the size statistics of every page, and they make up a tenth of the time of writing.
+    "spark.hadoop.parquet.size.statistics.enabled": "false",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    # Recording the Python line of every column for error messages would double the time of building the ingest's queries.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+}
 # The accepted forms of the environment variables for a local session.
 _MASTER = re.compile(r"local(?:\[(?:[0-9]{1,4}|\*)(?:, ?[0-9]{1,2})?\])?")
 _MEMORY = re.compile(r"[0-9]{1,7}[kmgtKMGT]b?")
@@ -69,9 +89,8 @@ def spark_session(
         spark = SparkSession.builder.getOrCreate()
         spark.conf.set("spark.sql.session.timeZone", timezone)
         for key, value in PLANNING.items():
-            with contextlib.suppress(
-                Exception
-            ):  # serverless does not allow most settings; planning is then only slower
+            # Serverless does not allow most settings. Planning is then only slower.
+            with contextlib.suppress(Exception):
                 spark.conf.set(key, value)
         yield spark
         return
@@ -84,37 +103,21 @@ def spark_session(
     place = scratch or Path(tempfile.gettempdir())
     refuse_scratch(place)
     folder = Path(tempfile.mkdtemp(prefix=f"spark-{os.getpid()}-", dir=swept(scratch) if scratch else None))
-    builder = (
-        SparkSession.builder.appName("ebi-spark")
-        .master(master)
-        .config("spark.driver.memory", memory)
+    settings = {
+        **_LOCAL,
+        "spark.driver.memory": memory,
         # On the class path instead of as Spark packages: the session starts some seconds faster.
-        .config("spark.driver.extraClassPath", os.pathsep.join(map(str, jars)))
-        .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-        .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        # Spark describes the plan of every query, and of each of its stages, for its web page, which does not run here. In
-        # full, that takes a quarter of the time of a query with many columns.
-        .config("spark.sql.ui.explainMode", "simple")
-        .config("spark.sql.debug.maxToStringFields", "0")
-        .config("spark.local.dir", str(folder))
-        .config("spark.sql.warehouse.dir", str(folder / "warehouse"))
-        .config("spark.sql.session.timeZone", timezone)
-        .config("spark.sql.shuffle.partitions", str(shuffle_partitions(data_bytes)))
-        .config("spark.sql.parquet.compression.codec", "zstd")
-        # Spark does not read the size statistics of every page, and they make up a tenth of the time of writing.
-        .config("spark.hadoop.parquet.size.statistics.enabled", "false")
-        .config("spark.databricks.delta.snapshotPartitions", "2")
-        # Recording the Python line of every column for error messages would double the time of building the ingest's
-        # queries.
-        .config("spark.python.sql.dataFrameDebugging.enabled", "false")
-        .config("spark.sql.sources.parallelPartitionDiscovery.parallelism", "4")
-        .config("spark.driver.extraJavaOptions", java_options(folder, jars, data_bytes, classes_to))
-    )
-    for key, value in (store_settings(folder, stores) | (QUICK_PAGES if is_small(data_bytes) else {})).items():
+        "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
+        "spark.driver.extraJavaOptions": java_options(folder, jars, data_bytes, classes_to),
+        "spark.local.dir": str(folder),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.sql.session.timeZone": timezone,
+        "spark.sql.shuffle.partitions": str(shuffle_partitions(data_bytes)),
+        **store_settings(folder, stores),
+        **(QUICK_PAGES if is_small(data_bytes) else {}),
+    }
+    builder = SparkSession.builder.appName("ebi-spark").master(master)
+    for key, value in settings.items():
         builder = builder.config(key, value)
     _remember_java_names()
     with _java_prints_to_standard_error():
