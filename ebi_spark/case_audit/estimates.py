@@ -5,7 +5,7 @@ counts records in cells and makes rows of ``gold/audit_estimate`` from the estim
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -15,7 +15,7 @@ from ebi_spark.case_audit.design import FLAGGED
 from ebi_spark.case_audit.questions import CANNOT_TELL, NO, NOTES_FOUND, SUPPORTS_FLAG, VERDICT, YES
 from ebi_spark.statistics.agreement import cohens_kappa
 from ebi_spark.statistics.proportions import Limits, clopper_pearson, sample_size
-from ebi_spark.statistics.stratified import CellCounts
+from ebi_spark.statistics.stratified import CellCounts, Share
 from ebi_spark.statistics.stratified import share as stratified_share
 from ebi_spark.tables.table import RECORD_KEY
 
@@ -125,21 +125,21 @@ def share(
     """
     group = [unit for unit in drawn if belongs(unit)]
     strata = sorted({unit.stratum for unit in group})
-    cells: dict[tuple[str, str], list[int]] = {}
+    cells: dict[tuple[str, str], _Cell] = {}
     for unit in drawn:
         if unit.stratum in strata:
-            counts = cells.setdefault((unit.stratum, unit.provider), [unit.cell_records, unit.cell_drawn, 0, 0, 0])
+            cell = cells.setdefault((unit.stratum, unit.provider), _Cell(unit.cell_records, unit.cell_drawn))
             if belongs(unit):
                 answer = unit.answers.get(question)
-                counts[2] += 1
-                counts[3] += answer in (YES, NO)
-                counts[4] += answer == yes
+                cell.in_group += 1
+                cell.answered += answer in (YES, NO)
+                cell.positive += answer == yes
     about = Estimate(
         measure,
         part,
-        records=sum(counts[0] for counts in cells.values()) if whole else None,
-        forms=sum(counts[3] for counts in cells.values()),
-        counted=sum(counts[4] for counts in cells.values()),
+        records=sum(cell.records for cell in cells.values()) if whole else None,
+        forms=sum(cell.answered for cell in cells.values()),
+        counted=sum(cell.positive for cell in cells.values()),
         not_returned=sum(not unit.returned for unit in group),
         notes_not_found=sum(unit.notes_missing for unit in group),
         cannot_tell=sum(unit.answers.get(question) == CANNOT_TELL for unit in group),
@@ -147,17 +147,9 @@ def share(
     if not about.forms:
         return replace(about, status="no_answers")
     stratum = np.array([strata.index(name) for name, _ in cells])
-    records, chosen, in_group, answered, positive = np.array(list(cells.values()), dtype=float).T
+    records, chosen, in_group, answered, positive = np.array([astuple(cell) for cell in cells.values()], dtype=float).T
     found = stratified_share(CellCounts(stratum, records, chosen, in_group, answered, positive, whole))
     census = bool(found.census)
-    if census:
-        method = "census"
-    elif bool(found.few):
-        method = "clopper_pearson"
-    elif len(strata) == 1 and bool(found.equal_weights):
-        method = "wilson"
-    else:
-        method = "hajek"
     worst, best = _extremes(group, question, yes)
     process = clopper_pearson(int(positive.sum()), about.forms) if census else Limits(None, None)
     return replace(
@@ -169,10 +161,30 @@ def share(
         best=best,
         process_lower=process.lower,
         process_upper=process.upper,
-        method=method,
+        method=_method(found, len(strata)),
         effective=float(about.forms if census else found.effective),
         status="incomplete" if int(found.missing_strata) else "ok",
     )
+
+
+@dataclass
+class _Cell:
+    """Records of a stratum at a provider: all, drawn, and of the drawn ones those in the group and their answers."""
+
+    records: int
+    drawn: int
+    in_group: int = 0
+    answered: int = 0
+    positive: int = 0
+
+
+def _method(found: Share, strata: int) -> str:
+    """How the limits of a share over a number of strata were calculated."""
+    if bool(found.census):
+        return "census"
+    if bool(found.few):
+        return "clopper_pearson"
+    return "wilson" if strata == 1 and bool(found.equal_weights) else "hajek"
 
 
 def _extremes(group: Sequence[Drawn], question: str, yes: str) -> tuple[float, float]:

@@ -91,7 +91,6 @@ def build_report(
     ]
     shown = [policy for policy in policies if not policy.is_hidden]
     aims = policy_aims()
-    general = " ".join(item["text"] for item in all_caveats if item["key"] == "question_not_verdict")
     cards = [
         summary.card(policy, aims.get(policy.policy_id, ""), _own_caveats(policy, all_caveats)) for policy in shown
     ]
@@ -119,7 +118,7 @@ def build_report(
         "released": wording.moment(released) if released else "unknown",
         "years": (years[0] if len(years) == 1 else f"{years[0]} to {years[-1]}") if years else "no year",
         "coverage": _coverage(manifest),
-        "general": general,
+        "general": " ".join(item["text"] for item in all_caveats if item["key"] == "question_not_verdict"),
         "data_kind": str(manifest.get("data_kind") or ""),
         "disclosure": _disclosure(manifest.get("disclosure")),
         "cards": cards,
