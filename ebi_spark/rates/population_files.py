@@ -8,7 +8,7 @@ areas are assigned to the version that a run shows when rates are computed.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -107,24 +107,7 @@ def _read_bands(path: Path, codes: "_Codes") -> dict[date, Strata]:
             raise InputError(
                 f"{what}, line {number}: area_type is not sub_icb, icb, region or england", remedy="correct area_type"
             )
-        try:
-            start, vintage = int(row["AGE_FROM"]), date.fromisoformat(row["VINTAGE"])
-            end = int(row["AGE_TO"]) if row["AGE_TO"] else None
-        except ValueError:
-            raise InputError(
-                f"{what}, line {number}: age_from, age_to or vintage cannot be read",
-                remedy="write ages as whole numbers and the vintage as 2022-10-01",
-            ) from None
-        last = start == LAST_BAND * BAND_YEARS
-        if (
-            start % BAND_YEARS
-            or not 0 <= start <= LAST_BAND * BAND_YEARS
-            or (not last and end != start + BAND_YEARS - 1)
-        ):
-            raise InputError(
-                f"{what}, line {number}: {row['AGE_FROM']} to {row['AGE_TO'] or 'over'} is not one of the 19 bands",
-                remedy="use the bands 0 to 4, 5 to 9 … 85 to 89, and 90 with an empty age_to",
-            )
+        band, vintage = _band_and_vintage(row, f"{what}, line {number}")
         people = _people(row["PEOPLE"], f"{what}, line {number}: people")
         if row["SEX"] not in SEXES:
             raise InputError(f"{what}, line {number}: sex is not 1 or 2", remedy="write 1 for male, 2 for female")
@@ -133,7 +116,7 @@ def _read_bands(path: Path, codes: "_Codes") -> dict[date, Strata]:
         if code is None:
             codes.unknown.add(row["AREA_CODE"].upper())
             continue
-        key = (code, row["SEX"], start // BAND_YEARS)
+        key = (code, row["SEX"], band)
         if key in strata:
             raise InputError(
                 f"{what}, line {number}: this area, sex and band appear twice", remedy="give each combination once"
@@ -155,6 +138,25 @@ def _read_bands(path: Path, codes: "_Codes") -> dict[date, Strata]:
             sums = {("England", ""): (sum(strata.values()), sum(stated.values()))}
             _reconcile(what, f"all locations of {vintage}", sums)
     return by_vintage
+
+
+def _band_and_vintage(row: Mapping[str, str], what: str) -> tuple[int, date]:
+    """The number of the row's band, and its vintage."""
+    try:
+        start, vintage = int(row["AGE_FROM"]), date.fromisoformat(row["VINTAGE"])
+        end = int(row["AGE_TO"]) if row["AGE_TO"] else None
+    except ValueError:
+        raise InputError(
+            f"{what}: age_from, age_to or vintage cannot be read",
+            remedy="write ages as whole numbers and the vintage as 2022-10-01",
+        ) from None
+    last = start == LAST_BAND * BAND_YEARS
+    if start % BAND_YEARS or not 0 <= start <= LAST_BAND * BAND_YEARS or (not last and end != start + BAND_YEARS - 1):
+        raise InputError(
+            f"{what}: {row['AGE_FROM']} to {row['AGE_TO'] or 'over'} is not one of the 19 bands",
+            remedy="use the bands 0 to 4, 5 to 9 … 85 to 89, and 90 with an empty age_to",
+        )
+    return start // BAND_YEARS, vintage
 
 
 def _read_gp_registered(path: Path, codes: "_Codes") -> dict[date, Strata]:

@@ -95,70 +95,74 @@ def completeness(rows: Sequence[Row], rates: Sequence[Row] = ()) -> tuple[Block,
 
 
 def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str, names: Mapping[str, str]) -> list[Block]:
+    """The months of a data set, and its providers with low months. ``names``: names of providers by code."""
     national = sorted((row for row in rows if row["area_type"] == wording.NATIONAL), key=lambda row: str(row["month"]))
     providers = [row for row in rows if row["area_type"] == "provider"]
-    blocks: list[Block] = []
-    if national:
-        # Where every provider is small, none of them is published.
-        of_providers = {"providers": "Providers", "providers_low": "With a low month"} if providers else {}
-        low = (
-            " A provider's month is low if it has less than half as many records as the provider's typical month of that year (the "
-            "median of its months that are not marked)."
-        )
-        months = Block(
-            "grid",
-            text=f"{name}: every month, the latest first.{low if providers else ''}",
-            head=("Month", "Records", *of_providers.values(), "Mark"),
-            rows=tuple(
-                (
-                    wording.month(row["month"]),
-                    *(wording.count(row.get(field)) for field in ("records", *of_providers)),
-                    wording.month_marks(row),
-                )
-                for row in reversed(national)
-            ),
-            align="nr" + "r" * len(of_providers) + "l",
-            long=len(national) > LONG,
-        )
-        drawn = chart_block(
-            charts.records_by_month(national, key=f"completeness-{dataset}", title=name),
-            f"{name}: records by month, all procedures. Hollow points are provisional months, which will grow, and months of the pandemic.",
-            [months],
-        )
-        blocks += drawn or [months]
+    blocks = _month_blocks(national, dataset, name, with_providers=bool(providers)) if national else []
     last, latest = latest_year(providers)
-    months_low: dict[str, list[Row]] = {}
+    if not latest:
+        return blocks
+    low: dict[str, list[Row]] = {}
     for row in sorted(latest, key=lambda row: (str(row["area_code"]), str(row["month"]))):
         if row.get("low"):
-            months_low.setdefault(str(row["area_code"]), []).append(row)
-    if latest:
-        number = len({row["area_code"] for row in latest})
-        blocks.append(
-            text(
-                f"{name}, {last}: {len(months_low)} of {number} providers with 100 records or more in a typical month have a "
-                "low month.",
-            )
+            low.setdefault(str(row["area_code"]), []).append(row)
+    number = len({row["area_code"] for row in latest})
+    blocks.append(
+        text(
+            f"{name}, {last}: {len(low)} of {number} providers with 100 records or more in a typical month have a low month.",
         )
-    if months_low:
-        blocks.append(
-            Block(
-                "grid",
-                text=f"{name}: low months by provider, {last}",
-                head=("Provider", "Low months, as a percentage of a typical month"),
-                rows=tuple(
-                    (
-                        f"{names[code]} ({code})" if names.get(code, code) != code else code,
-                        ", ".join(
-                            f"{wording.month(row['month'])} {row['share_of_typical']:.0%}{_mark(row)}" for row in months
-                        ),
-                    )
-                    for code, months in sorted(months_low.items())
-                ),
-                align="lw",
-                fold=True,
-            )
-        )
+    )
+    if low:
+        blocks.append(_low_months(low, f"{name}: low months by provider, {last}", names))
     return blocks
+
+
+def _month_blocks(national: Sequence[Row], dataset: str, name: str, *, with_providers: bool) -> list[Block]:
+    """Every month of a data set, as a chart and as a table. Where every provider is small, none of them is published."""
+    of_providers = {"providers": "Providers", "providers_low": "With a low month"} if with_providers else {}
+    low = (
+        " A provider's month is low if it has less than half as many records as the provider's typical month of that year (the "
+        "median of its months that are not marked)."
+    )
+    months = Block(
+        "grid",
+        text=f"{name}: every month, the latest first.{low if with_providers else ''}",
+        head=("Month", "Records", *of_providers.values(), "Mark"),
+        rows=tuple(
+            (
+                wording.month(row["month"]),
+                *(wording.count(row.get(field)) for field in ("records", *of_providers)),
+                wording.month_marks(row),
+            )
+            for row in reversed(national)
+        ),
+        align="nr" + "r" * len(of_providers) + "l",
+        long=len(national) > LONG,
+    )
+    drawn = chart_block(
+        charts.records_by_month(national, key=f"completeness-{dataset}", title=name),
+        f"{name}: records by month, all procedures. Hollow points are provisional months, which will grow, and months of the pandemic.",
+        [months],
+    )
+    return drawn or [months]
+
+
+def _low_months(low: Mapping[str, Sequence[Row]], caption: str, names: Mapping[str, str]) -> Block:
+    """The low months of each provider."""
+    return Block(
+        "grid",
+        text=caption,
+        head=("Provider", "Low months, as a percentage of a typical month"),
+        rows=tuple(
+            (
+                f"{names[code]} ({code})" if names.get(code, code) != code else code,
+                ", ".join(f"{wording.month(row['month'])} {row['share_of_typical']:.0%}{_mark(row)}" for row in months),
+            )
+            for code, months in sorted(low.items())
+        ),
+        align="lw",
+        fold=True,
+    )
 
 
 def _mark(row: dict[str, Any]) -> str:

@@ -442,31 +442,33 @@ class Policy:
                 continue
             for listed in (with_effect, chosen):
                 listed.sort(key=lambda row: (-(row["added"] + row["removed"]), str(row["decision"])))
-            blocks.append(
-                Block(
-                    "grid",
-                    text=f"{start}.",
-                    marks=self.footnotes.marks(self.reconciled),
-                    head=("Decision", "", "Then flagged", "Change", "Adds", "Removes", "The source's words", "Why"),
-                    rows=tuple(
-                        (
-                            wording.in_words(row["decision"]),
-                            stack([("left", row["flagged_flipped"])], most),
-                            wording.count(row["flagged_flipped"]),
-                            str(row["direction"]),
-                            *(wording.count(row.get(name)) for name in ("added", "removed")),
-                            _or_dash(row, "words"),
-                            _or_dash(row, "because"),
-                        )
-                        for row in (chosen if folded else with_effect)
-                    ),
-                    align="lbrlrrww",
-                    fold=folded,
-                )
-            )
+            blocks.append(self._decisions(f"{start}.", chosen if folded else with_effect, most, fold=folded))
             if without and not folded:
                 blocks.append(text(f"Decisions that change nothing by themselves: {', '.join(without)}."))
         return tuple(blocks)
+
+    def _decisions(self, caption: str, rows: Sequence[Row], most: int, *, fold: bool) -> Block:
+        """What each decision changes. ``most``: the count that the longest bar stands for."""
+        return Block(
+            "grid",
+            text=caption,
+            marks=self.footnotes.marks(self.reconciled),
+            head=("Decision", "", "Then flagged", "Change", "Adds", "Removes", "The source's words", "Why"),
+            rows=tuple(
+                (
+                    wording.in_words(row["decision"]),
+                    stack([("left", row["flagged_flipped"])], most),
+                    wording.count(row["flagged_flipped"]),
+                    str(row["direction"]),
+                    *(wording.count(row.get(name)) for name in ("added", "removed")),
+                    _or_dash(row, "words"),
+                    _or_dash(row, "because"),
+                )
+                for row in rows
+            ),
+            align="lbrlrrww",
+            fold=fold,
+        )
 
 
 def _by_revision(year: str, rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
