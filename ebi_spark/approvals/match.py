@@ -118,7 +118,14 @@ _ROLES = (_VALID, _EXPIRED, _LATE, _DECLINED, _PENDING, _WITHDRAWN)
 
 
 def _with_entries(operations: DataFrame, register: DataFrame) -> DataFrame:
-    """What the register says of each operation, counted over the entries of its person and policy."""
+    """What the register says of each operation, counted over the entries of its person and policy.
+
+    | operation     | entries                               | → _number_valid | _number_late | _ids_own |
+    |---------------|---------------------------------------|-----------------|--------------|----------|
+    | 1, 1 February | A1 approved 10 January                | 1               | 0            | [A1]     |
+    | 2, 1 February | A2 approved 2 February, A3 declined   | 0               | 1            | [A2, A3] |
+    | 3, 1 February | none                                  | 0               | 0            | []       |
+    """
     entries = register.where("person_id IS NOT NULL").select(
         F.col("person_id").alias("_person"),
         F.col("policy_id").alias("_policy"),

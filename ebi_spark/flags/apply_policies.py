@@ -11,6 +11,7 @@
 
 from dataclasses import dataclass
 from functools import reduce
+from operator import or_
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -235,7 +236,7 @@ def _with_states(records: DataFrame, tests: list[_Tests], dataset: str) -> DataF
     as_codes = _states(tests, dataset, AS_PUBLISHED)
     seen = records.withColumns({f"{name}{_AS_CODES}": word for name, word in as_codes.items()})
     columns = sorted(set(FIELDS[dataset].values()) - {FIELDS[dataset][name] for name in AS_SEEN})
-    any_default = reduce(lambda a, b: a | b, [has(column, *MISSING) for column in columns])
+    any_default = reduce(or_, [has(column, *MISSING) for column in columns])
     meant = _states(tests, dataset, READINGS[1])
     return seen.withColumns(
         {
@@ -327,13 +328,20 @@ def _sources(wanted: list[CodePrefilter | None]) -> dict[tuple[str, bool], _Sour
 
 
 def _paired(records: DataFrame, dataset: str, periods: list[RevisionPeriod]) -> DataFrame:
-    """One row for each record and revision period whose scope it is in on its day; ``_unit`` is the index in ``periods``."""
+    """One row for each record and revision period whose scope it is in on its day; ``_unit`` is the index in ``periods``.
+
+    | record_id | in the scope of       | → _unit |
+    |-----------|-----------------------|---------|
+    | 1         | a fusion policy       | 0       |
+    | 1         | its local policy too  | 3       |
+    | 2         | no policy of its day  | no row  |
+    """
     scopes = [period.revision.scope_test for period in periods]
     wanted = [code_prefilter(test, dataset) for test in scopes]
     sources = _sources(wanted)
     possible = [source.prefilter.may_match for source in sources.values()]
     possible += [compile_test(test, dataset) for test, need in zip(scopes, wanted, strict=True) if need is None]
-    in_any = reduce(lambda a, b: a | b, possible, F.lit(False))
+    in_any = reduce(or_, possible, F.lit(False))
     columns = {source.prefilter.column for source in sources.values()}
     if len(columns) == 1 and None not in wanted:
         # Where the only column is NULL, no scope can be met. A separate condition lets the scan skip such data.

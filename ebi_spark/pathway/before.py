@@ -47,6 +47,7 @@ def findings(spells: DataFrame, attendances: DataFrame, flags: DataFrame) -> Dat
 
 
 def _shown(records: DataFrame, where: str, day: Column, is_first: Column) -> DataFrame:
+    """One row for each record and step that it shows, among the steps that are looked for in ``where``."""
     shown = []
     for step in steps(looked_for_in=where):
         parts = [_evidence(look) for look in step["look_in"] if look["in"] == where]
@@ -110,7 +111,14 @@ def by_operation(operations: DataFrame, found: DataFrame) -> DataFrame:
 
 def _with_chain(shown: DataFrame, step_id: str, chain: Mapping[str, list[str]]) -> DataFrame:
     """``shown``, plus a row for each operation and window in which a step of ``then`` was last seen on or after the first day of a
-    step of ``first``. It uses window functions, because a join of the rows with themselves would read their records twice."""
+    step of ``first``. It uses window functions, because a join of the rows with themselves would read their records twice.
+
+    | operation | step_id         | first_day, last_day | → row added                             |
+    |-----------|-----------------|---------------------|-----------------------------------------|
+    | A         | lumbar_imaging  | 1 February          | imaging_then_injection, 1 Feb and 1 May |
+    | A         | facet_injection | 1 March, 1 May      |                                         |
+    | B         | facet_injection | 1 March             | no row                                  |
+    """
     first, then = (F.col("step_id").isin(*chain[part]) for part in ("first", "then"))
     together = Window.partitionBy(*OPERATION, "window")
     marked = shown.withColumns(

@@ -40,10 +40,11 @@ def measure_counts(
     the measure counts. All others are ``left_out``, even if they show the step. Otherwise only records that do not show it would
     be missing, and the share would be too high.
 
-    | measure               | records | counted | left_out |
-    |-----------------------|---------|---------|----------|
-    | imaging_before_fusion | 90      | 60      | 12       |
-    | repeat_imaging        | 900     | 80      | 210      |
+    | measure                       | records | counted | left_out |
+    |-------------------------------|---------|---------|----------|
+    | imaging_before_fusion         | 90      | 60      | 12       |
+    | flagged_imaging_before_fusion | 60      | 25      | 5        |
+    | repeat_imaging                | 900     | 80      | 210      |
     """
     stretches = list(stretches)
     before = _before_fusions(pathways, step_rows, stretches, set(policies_read))
@@ -57,7 +58,14 @@ def measure_counts(
 def _before_fusions(
     pathways: DataFrame, step_rows: DataFrame, stretches: list[Covered], policies_read: set[str]
 ) -> DataFrame:
-    """A row for each fusion and measure of a step before it."""
+    """A row for each fusion and measure of a step before it. Here the measure is ``imaging_before_fusion``:
+
+    | fusion | person_id | scan before | → records | counted | left_out |
+    |--------|-----------|-------------|-----------|---------|----------|
+    | 1      | A         | yes         | true      | true    | false    |
+    | 2      | B         | no          | true      | false   | false    |
+    | 3      | NULL      | not known   | false     | false   | true     |
+    """
     needs = {step["id"]: step["flagged_by"]["policy"] for step in steps() if "flagged_by" in step}
     items = [
         item

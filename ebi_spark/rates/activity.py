@@ -56,6 +56,10 @@ def by_area(flags: DataFrame, population: Population) -> DataFrame:
     |-----------|-----------|---------------|-------------|-----------|
     | 1         | NULL      | RX1           | england     | E92000001 |
     | 1         | NULL      | RX1           | provider    | RX1       |
+    | 2         | 15N       | NULL          | england     | E92000001 |
+    | 2         | 15N       | NULL          | sub_icb     | 15N       |
+
+    Record 2 also has a row for its region and one for its ICB.
     """
     carried = [name for name in flags.columns if name not in _PLACE_COLUMNS]
     inside = flags.where(F.col("area_basis") != OUTSIDE_ENGLAND).join(
@@ -136,7 +140,14 @@ def activity_rates(
 def _totals(counted: DataFrame) -> DataFrame:
     """One row for each period and area with records: its counts, and the sums of which rates are made (``weighted_rates``,
     ``weighted_variances``, and ``repeated_variances``, where the events of one person are not independent). ``counted``: rows of
-    :func:`_by_stratum` with the ``people`` and the ``weight`` of their stratum."""
+    :func:`_by_stratum` with the ``people`` and the ``weight`` of their stratum.
+
+    | area | person | events | single_people | people | weight | → activity | people_flagged | weighted_rates |
+    |------|--------|--------|---------------|--------|--------|------------|----------------|----------------|
+    | X    | A      | 2      | 0             | 1000   | 5000   | 4          | 2              | 20.0           |
+    | X    | NULL   | 2      | 1             | 1000   | 5000   |            |                |                |
+    | Y    | NULL   | 1      | 1             | NULL   | NULL   | 1          | 1              | NULL           |
+    """
     weighted = F.col("weight") / F.col("people")
     persons = counted.groupBy(*PERIOD, *AREA, "person").agg(
         F.sum("events").alias("activity"),
@@ -242,6 +253,12 @@ def _by_stratum(flags: DataFrame, periods: Sequence[Period], population: Populat
 
     ``person`` is set only on flagged records of people who have several of them for the policy. These people must be kept
     apart to count each person once, and because their events are not independent. It is NULL on all other records.
+
+    | records of one sex and band in a period                        | → person | events | in_scope | single_people |
+    |----------------------------------------------------------------|----------|--------|----------|---------------|
+    | person A in area X: two flagged                                | A        | 2      | 2        | 0             |
+    | person A in area Y: one flagged                                | A        | 1      | 1        | 0             |
+    | area X: B flagged, C not flagged, one flagged without a person | NULL     | 2      | 3        | 1             |
     """
     spark = flags.sparkSession
     flagged = F.col("flagged")

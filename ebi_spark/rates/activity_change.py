@@ -177,7 +177,14 @@ _OUTCOME_COLUMNS = ("version", *RECORD_KEY, YEAR, *_AREA_COLUMNS, "outcome", "fa
 
 
 def _in_scope(records: Mapping[str, DataFrame], flags: DataFrame, chain: Chain, lookups: Lookups) -> DataFrame:
-    """The records in scope of a policy in its default reading, once for each version needed."""
+    """The records in scope of a policy in its default reading, once for each version needed.
+
+    | record_id | revision of its day | → version | outcome     |
+    |-----------|---------------------|-----------|-------------|
+    | 1         | 2                   | in_force  | not_flagged |
+    | 1         | 2                   | 1         | flagged     |
+    | 1         | 2                   | 2         | not_flagged |
+    """
     policy = chain.periods[0].policy
     wanted = (F.col("policy_id") == policy.id) & (F.col("reading") == chain.reading)
     found = flags.where(wanted).withColumn("version", F.lit(IN_FORCE)).select(*_OUTCOME_COLUMNS)

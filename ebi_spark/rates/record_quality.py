@@ -3,6 +3,7 @@ covers all years) need not read the records again."""
 
 from collections.abc import Collection, Iterable
 from functools import reduce
+from operator import or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -28,7 +29,7 @@ PROCEDURE_WITHOUT_CODE = "procedure_without_code"
 def _without_code() -> Column:
     """Whether a record has a procedure for which there is no code."""
     facts = default_codes.default_codes_of("procedure_codes", default_codes.FACT)
-    return reduce(lambda a, b: a | b, [default_codes.holds("procedure_codes", code) for code in facts], F.lit(False))
+    return reduce(or_, [default_codes.holds("procedure_codes", code) for code in facts], F.lit(False))
 
 
 def _missing(present: Collection[str]) -> dict[str, Column]:
@@ -46,7 +47,7 @@ def _missing(present: Collection[str]) -> dict[str, Column]:
         for meaning in default_codes.MISSING:
             if default_codes.default_codes_of(field, meaning):
                 says_so = [default_codes.has(column, meaning, field=field) for column in columns]
-                measures[f"{name}_{meaning}"] = F.count_if(missing & reduce(lambda a, b: a | b, says_so))
+                measures[f"{name}_{meaning}"] = F.count_if(missing & reduce(or_, says_so))
     return measures
 
 
@@ -57,6 +58,7 @@ def record_quality(tables: Iterable[DataFrame]) -> DataFrame:
     |---------|----------------|------------|-----------|---------|
     | apc     | 2021-22        | 1000       | no_person | 12      |
     | apc     | 2021-22        | 1000       | no_age    | 0       |
+    | op      | 2021-22        | 5000       | no_person | 40      |
 
     ``records`` counts the records to which the measure applies, among ``of_records``. ``tables`` are rows of silver tables.
     """

@@ -205,6 +205,12 @@ def _with_listed_providers(rates: DataFrame, controlled: SuppressedCounts) -> Da
     """The rates of gold, with a row of zeros for each listed provider that has no row in a period.
 
     Listed providers are those in ``controlled``.
+
+    | period  | provider | row in gold | → activity | status        |
+    |---------|----------|-------------|------------|---------------|
+    | 2021-22 | RX1      | 9 records   | 9          | no_population |
+    | 2021-22 | RX2      | none        | 0          | no_population |
+    | 2022-23 | RX2      | 3 records   | 3          | no_population |
     """
     listed = controlled.counts.loc[controlled.counts["area_type"] == "provider", [*PERIOD, *AREA]]
     if listed.empty:
@@ -266,6 +272,7 @@ def published_attrition(attrition: DataFrame, flags: DataFrame) -> DataFrame:
     |------|---------------|------------|----------------|--------------|-------------|
     | 1    | global_cancer | 120        | 5              | 115          | 4           |
     | 2    | age           | 115        | 3              | 112          | 0           |
+    | 3    | imaging       | 112        | 72             | 40           | 68          |
     """
     key = [*_REVISION_YEAR, "reading", "clause_id"]
     near_misses = (
@@ -283,10 +290,11 @@ def reading_effects(flags: DataFrame, policies: DataFrame) -> DataFrame:
     Columns: the key, ``in_scope``, ``flagged``, ``flagged_as_published``, ``added`` (flagged by this reading only), ``removed``
     (flagged as published only) and ``is_default_reading``.
 
-    | reading      | in_scope | flagged | flagged_as_published | added | removed |
-    |--------------|----------|---------|----------------------|-------|---------|
-    | as_published | 120      | 40      | 40                   | 0     | 0       |
-    | as_intended  | 120      | 47      | 40                   | 9     | 2       |
+    | reading        | in_scope | flagged | flagged_as_published | added | removed |
+    |----------------|----------|---------|----------------------|-------|---------|
+    | as_published   | 120      | 40      | 40                   | 0     | 0       |
+    | as_intended    | 120      | 47      | 40                   | 9     | 2       |
+    | guidance_coded | 120      | 43      | 40                   | 3     | 0       |
     """
     record = [*_REVISION_YEAR, "source_system", "dataset", "record_id"]
     flagged = F.col("outcome") == FLAGGED

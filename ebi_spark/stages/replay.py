@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -302,7 +303,7 @@ def compare_tables(stage: str, table: Table, recorded: DataFrame, again: DataFra
     for name in numbers:
         near = F.max(name) - F.min(name) <= TOLERANCE * F.greatest(F.abs(F.max(name)), F.abs(F.min(name)))
         same.append((F.count(name) == 0) | ((F.count(name) == F.count("*")) & near))
-    whole = reduce(lambda a, b: a & b, same)
+    whole = reduce(and_, same)
     groups = both.groupBy("row").agg(
         F.coalesce(whole, F.lit(False)).alias("same"),
         F.count_if(F.col("side") == 1).alias("recorded"),
