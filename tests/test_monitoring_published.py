@@ -17,11 +17,12 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import disclosure_rules
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.pathway.definitions import STATES
 from ebi_spark.release.approval_summary import LINKED, approval_summary
 from ebi_spark.release.kept_releases import Earlier
 from ebi_spark.release.monitoring_tables import published_monitoring
 from ebi_spark.release.one_way_suppression import withheld_classes
-from ebi_spark.release.pathway_summary import CLASSES, STATES, pathway_summary
+from ebi_spark.release.pathway_summary import CLASSES, pathway_summary
 from ebi_spark.release.published_activity_change import activity_change
 from ebi_spark.release.published_audit_estimate import audit_estimate, audits_of_england
 from ebi_spark.release.suppression import Thresholds

@@ -26,10 +26,10 @@ from ebi_spark.pathway.at_operation import (
     levels_pattern,
     steps_at_operation,
 )
-from ebi_spark.pathway.before import CANNOT_BE_SEEN, NOT_SEEN, SEEN, by_operation, findings, steps_before
+from ebi_spark.pathway.before import by_operation, findings, steps_before
 from ebi_spark.pathway.code_lists import pattern, steps, windows_of
 from ebi_spark.pathway.coverage import Covered, Month, stretches
-from ebi_spark.pathway.definitions import definitions, definitions_after
+from ebi_spark.pathway.definitions import CANNOT_BE_SEEN, NOT_SEEN, SEEN, definitions, definitions_after
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policies

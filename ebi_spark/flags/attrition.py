@@ -5,8 +5,9 @@ from pyspark.sql import functions as F
 
 from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.table import POLICY_KEY, YEAR
 
-_KEY = ("policy_id", "revision", "reading", "financial_year")
+_KEY = (*POLICY_KEY, YEAR)
 
 
 def attrition_steps(spark: SparkSession, periods: list[RevisionPeriod]) -> DataFrame:

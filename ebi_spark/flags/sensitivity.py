@@ -14,8 +14,8 @@ from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.model import RevisionPeriod
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.gold import POLICY_SENSITIVITY
+from ebi_spark.tables.table import YEAR_OF_REVISION
 
-_YEAR_OF_REVISION = ("policy_id", "revision", "financial_year")
 _RECORD = ("financial_year", "source_system", "dataset", "record_id")
 NATIONAL_ONLY, LOCAL_ONLY = "national_only", "local_only"
 # Used only while counting: the direction of records on which both policies agree, and the clause id that stands for *all
@@ -52,7 +52,7 @@ def sensitivity(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPe
     )
     # The attrition already has the counts of records in scope and flagged.
     base = (
-        attrition.groupBy(*_YEAR_OF_REVISION, F.col("reading").alias("base_reading"))
+        attrition.groupBy(*YEAR_OF_REVISION, F.col("reading").alias("base_reading"))
         .agg(
             F.min_by("records_left", "step").alias("in_scope"),
             F.max_by("records_left", "step").alias("flagged"),
@@ -63,12 +63,12 @@ def sensitivity(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPe
     flagged = F.col("outcome") == FLAGGED
     changed = (
         flags.withColumn("decision", F.explode("decisive_decisions"))
-        .groupBy(*_YEAR_OF_REVISION, F.col("reading").alias("base_reading"), "decision")
+        .groupBy(*YEAR_OF_REVISION, F.col("reading").alias("base_reading"), "decision")
         .agg(F.count_if(~flagged).alias("added"), F.count_if(flagged).alias("removed"))
     )
     return (
         base.join(F.broadcast(decisions), ["policy_id", "revision", "base_reading"])
-        .join(changed, [*_YEAR_OF_REVISION, "base_reading", "decision"], "left")
+        .join(changed, [*YEAR_OF_REVISION, "base_reading", "decision"], "left")
         .fillna(0, ["added", "removed"])
         .withColumn("flagged_flipped", F.col("flagged") + F.col("added") - F.col("removed"))
     )
@@ -121,7 +121,7 @@ def comparison(flags: DataFrame, attrition: DataFrame, periods: list[RevisionPer
         .groupBy(*by_year, "direction", "clause_id")
         .agg(F.count("*").alias("records"), F.count_if(F.size("_kept_by") == 1).alias("records_alone"))
     )  # fmt: skip
-    counted_years = attrition.where("step = 0 AND records_in > 0").select(*_YEAR_OF_REVISION, "reading")
+    counted_years = attrition.where("step = 0 AND records_in > 0").select(*YEAR_OF_REVISION, "reading")
     every_clause = (
         counted_years.join(
             F.broadcast(attrition_steps(spark, local).where("step > 0")), ["policy_id", "revision", "reading"]

@@ -10,14 +10,20 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.pathway.continuous_spells import PERSON, continuous_spells
-from ebi_spark.pathway.definitions import definitions_after, listed_codes
-from ebi_spark.tables.table import RECORD_KEY, YEAR
+from ebi_spark.pathway.continuous_spells import continuous_spells
+from ebi_spark.pathway.definitions import (
+    CANNOT_BE_SEEN,
+    NOT_SEEN,
+    OPERATION,
+    PERSON,
+    SEEN,
+    definitions_after,
+    listed_codes,
+)
+from ebi_spark.tables.table import YEAR
 
-SEEN, NOT_SEEN, CANNOT_BE_SEEN = "seen", "not_seen", "cannot_be_seen"
 INDEX_SPELL = "index_spell"
 
-_OPERATION = ("policy_id", *RECORD_KEY)
 # The column with the days to the first event of a step.
 _DAYS_TO = {
     "readmitted_after": "emergency_readmission",
@@ -54,7 +60,7 @@ def outcomes_after(operations: DataFrame, linked_spells: DataFrame, data_end: da
     known, end = F.col("spell_end").isNotNull(), F.col("_data_end")
     days = F.when(end < F.col("spell_end"), 0).otherwise(F.date_diff(end, "spell_end"))
     return followed.select(
-        *_OPERATION,
+        *OPERATION,
         "spell_end",
         F.when(known | F.col("_died"), F.col("_died")).alias("died_in_hospital"),
         F.when(known & ~F.col("_died"), days).alias("follow_up_days"),
@@ -96,14 +102,14 @@ def outcome_steps(operations: DataFrame, linked_spells: DataFrame, data_end: dat
         .when(F.col("row.covered"), F.lit(NOT_SEEN))
         .otherwise(F.lit(CANNOT_BE_SEEN))
     )
-    each = followed.select(*_OPERATION, YEAR, F.explode(F.array(*rows)).alias("row")).where("row.applies")
-    return each.select(*_OPERATION, YEAR, "row.step_id", "row.window", state.alias("state"), "row.evidence")
+    each = followed.select(*OPERATION, YEAR, F.explode(F.array(*rows)).alias("row")).where("row.applies")
+    return each.select(*OPERATION, YEAR, "row.step_id", "row.window", state.alias("state"), "row.evidence")
 
 
 def _followed(operations: DataFrame, linked_spells: DataFrame, data_end: date | Column) -> DataFrame:
     """One row for each operation, with the evidence of each step and window and the days to each: one join by person."""
     kept = operations.select(
-        *_OPERATION, YEAR, "person_id", "operation_date", "discharge_date", "discharge_method", "diagnosis_codes",
+        *OPERATION, YEAR, "person_id", "operation_date", "discharge_date", "discharge_method", "diagnosis_codes",
         "procedure_codes", (F.lit(data_end) if isinstance(data_end, date) else data_end).alias("_data_end"),
     )  # fmt: skip
     spells = _with_evidence(continuous_spells(linked_spells))
@@ -193,7 +199,7 @@ def _one_row_each(paired: DataFrame) -> DataFrame:
             found[_evidence_name(step, window)] = F.flatten(F.collect_list(F.when(inside, codes)))
     own_death = _died_in_hospital()
     # The person is part of the key, so that the rows of the join need no second shuffle.
-    return paired.groupBy(*_OPERATION, "person_id").agg(
+    return paired.groupBy(*OPERATION, "person_id").agg(
         *first,
         F.max("_own.continuous_end").alias("spell_end"),
         F.coalesce(F.bool_or(own_death | (F.col("_in_index") & F.col("spell.died"))), F.lit(False)).alias("_died"),

@@ -6,8 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.pathway.at_operation import AT_OPERATION
-from ebi_spark.pathway.before import CANNOT_BE_SEEN, OPERATION, SEEN
-from ebi_spark.pathway.definitions import definitions
+from ebi_spark.pathway.definitions import CANNOT_BE_SEEN, OPERATION, SEEN, definitions
 
 CONFIRM, CONSERVATIVE_CARE, REASSESS, PROCEED = "confirm", "conservative_care", "reassess", "proceed"
 _LONGEST = "12_months"

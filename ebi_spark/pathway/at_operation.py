@@ -6,9 +6,9 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.pathway.before import CANNOT_BE_SEEN, NOT_SEEN, NOT_VISIBLE, OPERATION, SEEN
+from ebi_spark.pathway.before import NOT_VISIBLE
 from ebi_spark.pathway.code_lists import look_evidence, nothing, steps, with_whole_lists
-from ebi_spark.pathway.definitions import definitions
+from ebi_spark.pathway.definitions import CANNOT_BE_SEEN, NOT_SEEN, OPERATION, SEEN, definitions
 from ebi_spark.tables.table import YEAR
 
 AT_OPERATION = "at_operation"

@@ -8,13 +8,10 @@ from pyspark.sql import functions as F
 
 from ebi_spark.pathway.code_lists import look_evidence, nothing, steps, windows_of, with_whole_lists
 from ebi_spark.pathway.coverage import Covered, is_covered
-from ebi_spark.pathway.definitions import definitions
-from ebi_spark.pathway.linked import PERSON
+from ebi_spark.pathway.definitions import CANNOT_BE_SEEN, NOT_SEEN, OPERATION, PERSON, SEEN, definitions
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.table import RECORD_KEY, YEAR
 
-SEEN, NOT_SEEN, CANNOT_BE_SEEN = "seen", "not_seen", "cannot_be_seen"
-OPERATION = ("policy_id", *RECORD_KEY)
 NOT_VISIBLE = "not_visible"
 # The data set in which a step is looked for.
 DATASETS = {"admitted": "apc", "outpatients": "op"}

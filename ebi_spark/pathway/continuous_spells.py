@@ -7,11 +7,8 @@ and the order of spells on one day has to be fixed: see :func:`continuous_spells
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from ebi_spark.pathway.definitions import definitions_after, listed_codes
+from ebi_spark.pathway.definitions import PERSON, definitions_after, listed_codes
 from ebi_spark.pathway.operations import is_emergency
-
-# Pseudonyms of two sources are different numbers, even if they look alike.
-PERSON = ("source_system", "person_id")
 
 
 def continuous_spells(spells: DataFrame) -> DataFrame:

@@ -4,6 +4,13 @@ from functools import cache
 from typing import Any
 
 from ebi_spark.config.shipped_files import shipped_document
+from ebi_spark.tables.table import RECORD_KEY
+
+# Pseudonyms of two sources are different numbers, even if they look alike.
+PERSON = ("source_system", "person_id")
+OPERATION = ("policy_id", *RECORD_KEY)
+# Whether a step is seen around an operation.
+STATES = SEEN, NOT_SEEN, CANNOT_BE_SEEN = ("seen", "not_seen", "cannot_be_seen")
 
 
 @cache

@@ -5,11 +5,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.pathway.code_lists import steps
-from ebi_spark.pathway.definitions import definitions
+from ebi_spark.pathway.definitions import PERSON, definitions
 from ebi_spark.tables.table import RECORD_KEY, YEAR
 
-# Pseudonyms of two sources are different numbers, even if they look alike.
-PERSON = ("source_system", "person_id")
 _SPELL_COLUMNS = (
     *RECORD_KEY, "person_id", YEAR, "provider_code", "admission_date", "discharge_date", "admission_method",
     "discharge_method", "admission_source", "discharge_destination", "patient_classification", "primary_diagnosis",

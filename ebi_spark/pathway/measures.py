@@ -12,10 +12,9 @@ from pyspark.sql import functions as F
 
 from ebi_spark.flags.apply_policies import FLAGGED
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND
-from ebi_spark.pathway.before import OPERATION, SEEN
 from ebi_spark.pathway.code_lists import steps
 from ebi_spark.pathway.coverage import Covered, is_covered
-from ebi_spark.pathway.definitions import definitions
+from ebi_spark.pathway.definitions import OPERATION, SEEN, definitions
 from ebi_spark.statistics.proportions import wilson
 from ebi_spark.tables.table import POLICY_KEY, YEAR
 

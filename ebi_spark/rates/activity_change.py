@@ -25,6 +25,7 @@ from ebi_spark.geography.output_areas import assign_output_area
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND, Lookups, with_area
 from ebi_spark.policies.model import PolicyReading, RevisionPeriod
 from ebi_spark.policies.patterns import one_of
+from ebi_spark.rates.methods import NO_POPULATION
 from ebi_spark.rates.population import ENGLAND, members_of
 from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
@@ -32,7 +33,7 @@ from ebi_spark.tables.table import RECORD_KEY, YEAR
 
 PEOPLE, OPERATIONS, IN_SCOPE = "people", "operations_per_person", "in_scope"
 REVISION, TOTAL_FROM, TOTAL_TO = "revision", "total_from", "total_to"
-UNDEFINED, NO_POPULATION = "undefined_factor", "no_population"
+UNDEFINED = "undefined_factor"
 OUTSIDE_SCOPE, NON_DOMINANT, UNSPECIFIED, PRIMARY_DIAGNOSIS = (
     "operation_outside_scope", "non_dominant", "unspecified", "primary_diagnosis",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.apply_policies import FLAGGED
-from ebi_spark.tables.table import YEAR
+from ebi_spark.tables.table import POLICY_KEY, YEAR
 
 # A month with less than half of the typical number of records is low. Below 20 records a month, a halving can be chance.
 LOW_SHARE = 0.5
@@ -118,7 +118,7 @@ def activity_months(flags: DataFrame, read: DataFrame, policies: DataFrame, mont
     ``flags`` are rows of ``gold/activity_flag`` without records from outside England. ``read`` has one row for each policy,
     revision, reading and year with records. ``months`` are rows of ``gold/provider_month``.
     """
-    key = ["policy_id", "revision", "reading", YEAR]
+    key = [*POLICY_KEY, YEAR]
     dataset = policies.select("policy_id", "dataset").distinct()
     empty = (
         read.join(F.broadcast(dataset), "policy_id")

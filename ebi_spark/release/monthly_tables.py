@@ -11,13 +11,11 @@ from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.rates.control_charts import LEAST_MONTHLY
 from ebi_spark.rates.population import ENGLAND
 from ebi_spark.small_frames import small_frame
-from ebi_spark.tables.table import YEAR
+from ebi_spark.tables.table import POLICY_KEY, YEAR
 
 # A provider's share of its typical month is published in tenths, and only where a tenth is ten records or more. So it
 # reveals no count that a disclosure rule would suppress.
 LEAST_TYPICAL_PUBLISHED = 100
-
-_READING = ("policy_id", "revision", "reading")
 
 
 def _latest(months: DataFrame, policies: DataFrame) -> DataFrame:
@@ -73,24 +71,24 @@ def days_between(
     for number, year in enumerate(sorted(years)):
         follows = number and start_of(year).year == start_of(runs[-1][0]).year + 1
         runs.append((year, runs[-1][1] if follows else number))
-    default = policies.where("is_default_reading").select(*_READING).distinct()
+    default = policies.where("is_default_reading").select(*POLICY_KEY).distinct()
     dated = activity.where("month IS NOT NULL")
     rare = (
-        dated.groupBy(*_READING)
+        dated.groupBy(*POLICY_KEY)
         .agg(F.avg("activity").alias("_monthly"))
         .where(F.col("_monthly") < LEAST_MONTHLY)
-        .select(*_READING)
-        .join(default, list(_READING), "left_semi")
+        .select(*POLICY_KEY)
+        .join(default, list(POLICY_KEY), "left_semi")
     )
     # A month that appears under several years (by admission and by discharge) is one month.
     months = (
         dated.where("NOT provisional")
-        .join(F.broadcast(rare), list(_READING), "left_semi")
+        .join(F.broadcast(rare), list(POLICY_KEY), "left_semi")
         .join(F.broadcast(small_frame(spark, runs, f"{YEAR} string, run int")), YEAR)
-        .groupBy(*_READING, "run", "month")
+        .groupBy(*POLICY_KEY, "run", "month")
         .agg(F.max(YEAR).alias(YEAR), F.sum("activity").alias("activity"))
     )
-    ordered = months.groupBy(*_READING, "run").agg(
+    ordered = months.groupBy(*POLICY_KEY, "run").agg(
         F.array_sort(F.collect_list(F.struct("month", "activity", YEAR))).alias("_months")
     )
     days = "struct<month:date,financial_year:string,events:bigint,days:int>"
@@ -112,10 +110,10 @@ def days_between(
         )
 
     return (
-        ordered.select(*_READING, "run", F.inline(F.aggregate("_months", start, add, lambda state: state["groups"])))
-        .withColumn("number", F.row_number().over(Window.partitionBy(*_READING).orderBy("run", "month")))
+        ordered.select(*POLICY_KEY, "run", F.inline(F.aggregate("_months", start, add, lambda state: state["groups"])))
+        .withColumn("number", F.row_number().over(Window.partitionBy(*POLICY_KEY).orderBy("run", "month")))
         .select(
-            *_READING,
+            *POLICY_KEY,
             YEAR,
             "number",
             F.col("events").cast("int").alias("events"),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ebi_spark.financial_years import period_of
+from ebi_spark.pathway.definitions import STATES
 from ebi_spark.pathway.incidence import ALIVE_WITHOUT, DEATH, FURTHER_OPERATION, READMISSION, WITHIN_30_DAYS
 from ebi_spark.release.kept_releases import OK, WITHHELD, Earlier
 from ebi_spark.release.one_way_suppression import class_rows, definition_of, hidden_classes, withheld_classes
@@ -20,7 +21,6 @@ Row = dict[str, Any]
 # Kind, measure and window of what is counted.
 _Step = tuple[str, str, str | None]
 
-STATES = ("seen", "not_seen", "cannot_be_seen")
 CLASSES = {
     "levels": ("one", "two", "three_or_more", "not_stated", "ambiguous"),
     "approach": ("posterior", "anterior", "lateral", "combined", "not_stated"),

@@ -23,8 +23,7 @@ from ebi_spark.release.disclosure_rules import (
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, SuppressedCounts, suppressed_variation
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.published import VARIATION
-
-_REVISION_YEAR = ("policy_id", "revision", "financial_year")
+from ebi_spark.tables.table import YEAR_OF_REVISION
 
 
 def default_readings(policies: DataFrame) -> DataFrame:
@@ -274,7 +273,7 @@ def published_attrition(attrition: DataFrame, flags: DataFrame) -> DataFrame:
     | 2    | age           | 115        | 3              | 112          | 0           |
     | 3    | imaging       | 112        | 72             | 40           | 68          |
     """
-    key = [*_REVISION_YEAR, "reading", "clause_id"]
+    key = [*YEAR_OF_REVISION, "reading", "clause_id"]
     near_misses = (
         flags.where("near_miss")
         .withColumn("clause_id", F.get("failed_clauses", F.lit(0)))
@@ -296,7 +295,7 @@ def reading_effects(flags: DataFrame, policies: DataFrame) -> DataFrame:
     | as_intended    | 120      | 47      | 40                   | 9     | 2       |
     | guidance_coded | 120      | 43      | 40                   | 3     | 0       |
     """
-    record = [*_REVISION_YEAR, "source_system", "dataset", "record_id"]
+    record = [*YEAR_OF_REVISION, "source_system", "dataset", "record_id"]
     flagged = F.col("outcome") == FLAGGED
     as_published = F.when(F.col("reading") == "as_published", flagged)
     # Group all readings of a record: this reads the flags once, where a join would read them twice.
@@ -304,8 +303,8 @@ def reading_effects(flags: DataFrame, policies: DataFrame) -> DataFrame:
         F.max(as_published).alias("_published"),
         F.collect_list(F.struct("reading", flagged.alias("_flagged"))).alias("_each"),
     )
-    joined = by_record.select(*_REVISION_YEAR, "_published", F.inline("_each"))
-    counts = joined.groupBy(*_REVISION_YEAR, "reading").agg(
+    joined = by_record.select(*YEAR_OF_REVISION, "_published", F.inline("_each"))
+    counts = joined.groupBy(*YEAR_OF_REVISION, "reading").agg(
         F.count("*").alias("in_scope"),
         F.count_if("_flagged").alias("flagged"),
         F.count_if("_published").alias("flagged_as_published"),

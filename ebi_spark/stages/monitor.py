@@ -29,9 +29,10 @@ from ebi_spark.lake.writers import Rows
 from ebi_spark.pathway.after import outcome_steps, outcomes_after
 from ebi_spark.pathway.algorithm import step_reached
 from ebi_spark.pathway.at_operation import approach, decompression, fusions, levels, steps_at_operation
-from ebi_spark.pathway.before import OPERATION, by_operation, findings, steps_before
+from ebi_spark.pathway.before import by_operation, findings, steps_before
 from ebi_spark.pathway.continuous_spells import transfer_warning, transfers_by
 from ebi_spark.pathway.coverage import Coverage, coverage, last_day
+from ebi_spark.pathway.definitions import OPERATION
 from ebi_spark.pathway.incidence import counts_by_day, incidence_rows
 from ebi_spark.pathway.linked import linked_attendances, linked_flags, linked_spells
 from ebi_spark.pathway.measures import measure_counts, measure_rows

@@ -43,7 +43,7 @@ from ebi_spark.tables.gold import (
     UNMAPPED_AREA,
 )
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, POPULATION
-from ebi_spark.tables.table import YEAR
+from ebi_spark.tables.table import POLICY_KEY, YEAR
 from ebi_spark.threads import run_in_threads
 
 # The columns of a rate that the summary shows.
@@ -137,7 +137,7 @@ class Rate(Stage):
 
     def _national_rates(self, years: list[str]) -> list[dict[str, Any]]:
         """England's rates of single years in default readings, by policy and year."""
-        key = ["policy_id", "revision", "reading"]
+        key = list(POLICY_KEY)
         defaults = [
             [row[name] for name in key]
             for row in self.lake.small_rows(POLICY, [*key, "is_default_reading"])

@@ -17,6 +17,7 @@ YEAR = "financial_year"
 UNKNOWN_YEAR = "unknown"
 RECORD_KEY = ("source_system", "dataset", "record_id")
 POLICY_KEY = ("policy_id", "revision", "reading")
+YEAR_OF_REVISION = ("policy_id", "revision", YEAR)
 # A table with one of these columns has rows of records or persons, which never come to the driver.
 IDENTIFIERS = frozenset({"record_id", "person_id", "approval_id", "raw"})
 
