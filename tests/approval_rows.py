@@ -1,14 +1,11 @@
 """Small tables of approvals for the tests of the checks: good rows, and rows and tables that must fail each check.
 
-The operations are records of the good tables of ``test_gate``.
+The operations are records of the good tables of ``test_validation``.
 """
 
-from collections.abc import Callable
 from datetime import date
-from typing import Any
 
-Row = dict[str, Any]
-Tables = dict[str, list[Row]]
+from spoilt_tables import Row, Spoil, Tables, add, change
 
 
 def good_approvals() -> Tables:
@@ -68,30 +65,16 @@ APPROVAL_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
 }  # fmt: skip
 
 
-def _change(table: str, **values: Any) -> Callable[[Tables], None]:
-    def apply(tables: Tables) -> None:
-        tables[table][0] = tables[table][0] | values
-
-    return apply
-
-
-def _again(table: str, **values: Any) -> Callable[[Tables], None]:
-    def apply(tables: Tables) -> None:
-        tables[table].append(tables[table][0] | values)
-
-    return apply
-
-
-APPROVAL_BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
+APPROVAL_BAD_TABLES: dict[str, dict[str, list[Spoil]]] = {
     "approval_match": {
-        "one_row_an_operation": [_again("approval_match", match_class="approved_late")],
+        "one_row_an_operation": [add("approval_match", match_class="approved_late")],
         "operation_has_its_flag": [
-            _change("approval_match", flagged=False), _change("approval_match", record_id="other"),
-            _change("approval_match", reading="as_intended", flagged=False),
+            change("approval_match", flagged=False), change("approval_match", record_id="other"),
+            change("approval_match", reading="as_intended", flagged=False),
         ],
         "entries_are_in_the_register": [
-            _change("approval_match", approval_ids=["a9"]), _change("approval_match", other_policy_approvals=["a3"]),
+            change("approval_match", approval_ids=["a9"]), change("approval_match", other_policy_approvals=["a3"]),
         ],
     },
-    "prior_approval": {"one_row_an_entry": [_again("prior_approval", route="ifr")]},
+    "prior_approval": {"one_row_an_entry": [add("prior_approval", route="ifr")]},
 }  # fmt: skip

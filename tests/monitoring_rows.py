@@ -1,11 +1,8 @@
 """Small tables of monitoring for the tests of the checks: good rows, and rows and tables that must fail each check."""
 
-from collections.abc import Callable
 from datetime import date
-from typing import Any
 
-Row = dict[str, Any]
-Tables = dict[str, list[Row]]
+from spoilt_tables import Row, Spoil, Tables, add, change
 
 YEAR, RELEASE = {"financial_year": "2021-22"}, {"release_id": "R1"}
 POLICY = {"policy_id": "P", "revision": "2021-04", "reading": "as_published"}
@@ -213,21 +210,7 @@ MONITORING_BAD_ROWS: dict[str, dict[str, list[Row]]] = {
 }  # fmt: skip
 
 
-def change(table: str, row: int, **values: Any) -> Callable[[Tables], None]:
-    def apply(tables: Tables) -> None:
-        tables[table][row] = tables[table][row] | values
-
-    return apply
-
-
-def add(table: str, **values: Any) -> Callable[[Tables], None]:
-    def apply(tables: Tables) -> None:
-        tables[table].append(tables[table][0] | values)
-
-    return apply
-
-
-MONITORING_BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
+MONITORING_BAD_TABLES: dict[str, dict[str, list[Spoil]]] = {
     "approval_unused": {"one_row_an_approval": [add("approval_unused", days_waited=1)]},
     "regime_change": {"one_row_a_period": [add("regime_change", operations=1)]},
     "pathway_incidence": {"one_row_a_day": [add("pathway_incidence", events=0)]},

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
+from spoilt_tables import Row, Spoil, Tables, add, change, change_all, drop
 
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.source_tables import REGISTERS, ROLES
@@ -31,9 +31,6 @@ from ebi_spark.validation.page import write_page
 from ebi_spark.validation.result import FailedCheck, LayerResult
 from ebi_spark.validation.suites import LAYER_SUITES, Check, load_suite
 from ebi_spark.validation.violations import ViolationCounter
-
-Row = dict[str, Any]
-Tables = dict[str, list[Row]]
 
 SUITES = [name for names in LAYER_SUITES.values() for name in names]
 POLICY = {"policy_id": "P", "revision": "2021-04"}
@@ -746,36 +743,8 @@ BAD_ROWS: dict[str, dict[str, list[Row]]] = {
 }
 
 
-def change(table: str, row: int = 0, **values: Any) -> Callable[[Tables], None]:
-    def apply(tables: Tables) -> None:
-        tables[table][row] = tables[table][row] | values
-
-    return apply
-
-
-def add(table: str, row: int = 0, **values: Any) -> Callable[[Tables], None]:
-    def apply(tables: Tables) -> None:
-        tables[table].append(tables[table][row] | values)
-
-    return apply
-
-
-def drop(table: str, row: int = 0) -> Callable[[Tables], None]:
-    def apply(tables: Tables) -> None:
-        del tables[table][row]
-
-    return apply
-
-
-def change_all(table: str, **values: Any) -> Callable[[Tables], None]:
-    def apply(tables: Tables) -> None:
-        tables[table] = [row | values for row in tables[table]]
-
-    return apply
-
-
 # Changes that must fail each check over several rows or tables.
-BAD_TABLES: dict[str, dict[str, list[Callable[[Tables], None]]]] = {
+BAD_TABLES: dict[str, dict[str, list[Spoil]]] = {
     "activity_change": {
         "one_row_a_component": [add("activity_change")],
         "parts_make_the_change": [
@@ -1059,9 +1028,7 @@ def test_a_bad_row_fails_its_check_on_pandas(name: str) -> None:
         for number, spoil in enumerate(spoils)
     ],
 )
-def test_a_bad_table_fails_its_check(
-    spark: SparkSession, suite: str, check: str, spoil: Callable[[Tables], None]
-) -> None:
+def test_a_bad_table_fails_its_check(spark: SparkSession, suite: str, check: str, spoil: Spoil) -> None:
     tables = good()
     spoil(tables)
     assert violations(spark, suite, check, tables) > 0
