@@ -198,7 +198,10 @@ class ImportedForms:
 
 
 def import_forms(lake: Lake, forms: Sequence[Form], *, replace: bool = False) -> ImportedForms:
-    """Validate filled forms and write those that can be used to ``gold/audit_result``, in one commit."""
+    """Validate filled forms and write those that can be used to ``gold/audit_result``, in one commit.
+
+    ``replace``: a form replaces an earlier one with other answers.
+    """
     lake.prepare()
     audits = {"audit_id": sorted({form.key[0] for form in forms})}
     columns = ("audit_id", *RECORD_KEY, "policy_id", "years", "policy_fingerprint", "read_twice", "clauses")

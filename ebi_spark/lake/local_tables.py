@@ -137,7 +137,7 @@ class LocalLake:
 
 def query(folder: Path, selected: str, end: str, columns: Iterable[str] = (), *, in_order: bool = True) -> pa.Table:
     """The rows of ``SELECT selected FROM the table``, with ``end`` after it. Those of ``columns`` that the table does not
-    have yet are NULL."""
+    have yet are NULL. ``in_order``: the rows come in the same order each time, which takes longer."""
     from deltalake import QueryBuilder
 
     opened = open_table(folder)

@@ -158,7 +158,7 @@ def equality_rows(
 
     ``counts``: rows of :func:`equality_counts`. ``people``: England's person-years over the pooled years by sex and band; without
     them there is no rate. ``weights``: the standard population. ``people_of_fifths``: person-years by fifth, sex and band; without
-    them there is no rate by fifth. Rates are per 100,000 person-years. Records of unknown sex, age or fifth are the group
+    them there is no rate by fifth. ``fifths_known``: the records have fifths; otherwise there are no rows by fifth. Rates are per 100,000 person-years. Records of unknown sex, age or fifth are the group
     ``unknown``, without a rate; without such records there is no such group. All other groups have a row, with 0 where they have
     no records.
 

@@ -165,7 +165,10 @@ class Comparison:
 def comparisons(
     rates: Sequence[Row], whole: Sequence[Row], *, adjust: bool, rule: Mapping[str, Any]
 ) -> list[Comparison]:
-    """The newest period of each kind of area, for every length of period and revision that is published."""
+    """The newest period of each kind of area, for every length of period and revision that is published.
+
+    ``adjust``: limits are widened where areas differ more than chance would explain. ``rule``: the disclosure rule.
+    """
     found = []
     for kind in KINDS:
         of_kind = [row for row in rates if row["area_type"] == kind]
