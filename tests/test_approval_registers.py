@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from calling import bad_input_page
 from pyspark.sql import SparkSession
 from source_rows import APCS, DER, derived, spell, write
-from test_bad_files_and_rows import page
 from test_recompute import _NoLake
 
 from ebi_spark.approvals.before_and_after import before_and_after
@@ -136,7 +136,7 @@ def registers(*paths: Path, columns: dict[str, str] | None = None) -> RunConfig:
 
 
 def test_the_page_lists_every_bad_row() -> None:
-    assert list(page("Registers of approvals")) == list(CASES)
+    assert list(bad_input_page("Registers of approvals")) == list(CASES)
 
 
 def test_rows_of_registers(spark: SparkSession, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_rows_of_registers(spark: SparkSession, tmp_path: Path) -> None:
         "source_file": "", "reasons": [], "raw": None,
     }  # fmt: skip
     of_derby = [row for row in found if row["register"] == "derby"]
-    for number, (case, gets) in enumerate(page("Registers of approvals").items()):
+    for number, (case, gets) in enumerate(bad_input_page("Registers of approvals").items()):
         mine = [
             row for row in of_derby if row["provider_code"] == f"RX{number:03d}" or (row["raw"] and case in row["raw"])
         ]
