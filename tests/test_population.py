@@ -91,6 +91,15 @@ def test_registered_patients_in_both_layouts(tmp_path: Path) -> None:
     assert strata[("00L", "2", 18)] == sum(people_of(1, "FEMALE", age) for age in range(90, 96))
 
 
+@pytest.mark.parametrize("name", ["people [2026].csv", "people*.csv", "people?.csv"])
+def test_a_file_whose_name_looks_like_a_pattern(name: str, tmp_path: Path) -> None:
+    """It means itself; only without such a file is it a pattern."""
+    write(tmp_path / "people-2018.csv", registered("CCG", "01Aug2018"))
+    write(tmp_path / "people2.csv", registered("CCG", "01Sep2018"))
+    write(tmp_path / name, registered())
+    assert [vintage.source for vintage in read(tmp_path / name).values()] == [name]
+
+
 def test_mid_year_estimates(tmp_path: Path) -> None:
     path = write(tmp_path / "sapeicb-mid-2022.csv", ons())
     found = read(path, "ons_mid_year")
