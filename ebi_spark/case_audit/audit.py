@@ -137,9 +137,9 @@ def _policy_rows(lake: LocalLake, policy_id: str) -> list[dict[str, Any]]:
         "source",
         "definition",
     )
-    rows = lake.small_rows(POLICY, names, {"policy_id": [policy_id]}) if lake.exists(POLICY) else []
+    rows = lake.rows_if_there(POLICY, names, {"policy_id": [policy_id]})
     if not rows:
-        known = sorted(row["policy_id"] for row in lake.grouped(POLICY, ["policy_id"])) if lake.exists(POLICY) else []
+        known = sorted({row["policy_id"] for row in lake.rows_if_there(POLICY, ["policy_id"])})
         raise InputError(
             f"--policy: the lake has no policy {policy_id!r}",
             remedy=f"{did_you_mean(policy_id, known)}choose from: {', '.join(known)}"

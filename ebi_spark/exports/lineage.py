@@ -104,7 +104,7 @@ def lineage_events(lake: LocalLake, run_id: str) -> list[Any]:
         }
 
     events: list[Any] = []
-    rows = lake.small_rows(RUN_LOG, _LOGGED, {"run_id": [run_id]}) if lake.exists(RUN_LOG) else []
+    rows = lake.rows_if_there(RUN_LOG, _LOGGED, {"run_id": [run_id]})
     for row in sorted(rows, key=lambda row: row["started_at"]):
         stage_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{namespace}/{run_id}/{row['stage']}/{row['started_at']}")
         run = Run(runId=str(stage_id))

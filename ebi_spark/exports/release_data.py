@@ -84,7 +84,7 @@ def _key(row: Row) -> tuple[str, str, str]:
 
 def read_release_data(lake: LocalLake, release_id: str | None = None) -> ReleaseData:
     """The release with this id, or the current one. Raises an :class:`InputError` if the lake does not have it."""
-    rows = lake.small_rows(RELEASE, RELEASE.names()) if lake.exists(RELEASE) else []
+    rows = lake.rows_if_there(RELEASE, RELEASE.names())
     chosen = [row for row in rows if (row["is_current"] if release_id is None else row["release_id"] == release_id)]
     if not chosen:
         known = ", ".join(sorted(row["release_id"] for row in rows))

@@ -23,7 +23,7 @@ def years_with_record(lake: LocalLake, asked: str, datasets: Iterable[str]) -> d
     found = {}
     for dataset in datasets:
         table = RECORD_TABLES[dataset]
-        rows = lake.small_rows(table, [YEAR], {"record_id": possible_keys(asked)}) if lake.exists(table) else []
+        rows = lake.rows_if_there(table, [YEAR], {"record_id": possible_keys(asked)})
         found[dataset] = sorted({row[YEAR] for row in rows})
     return found
 
@@ -32,7 +32,7 @@ def provider_names(lake: LocalLake, lookup: Path | None = None) -> dict[str, str
     """The names of providers by their codes: those of the current release and those in ``lookup``, the file of
     `geography.providers`, which decides where both have one."""
     columns, where = ["ods_code", "area_name"], {"area_type": ["provider"]}
-    rows = lake.small_rows(DIM_AREA, columns, where) if lake.exists(DIM_AREA) else []
+    rows = lake.rows_if_there(DIM_AREA, columns, where)
     released = {row["ods_code"]: row["area_name"] for row in rows if row["area_name"] != row["ods_code"]}
     return released | (read_provider_names(lookup) if lookup else {})
 

@@ -91,6 +91,12 @@ class LocalLake:
             row | {name: dict(row[name]) for name in maps if row[name] is not None} for row in rows.to_pylist()
         ]  # fmt: skip
 
+    def rows_if_there(
+        self, table: Table, columns: Sequence[str], where: Where | Sequence[Where] = ()
+    ) -> list[dict[str, Any]]:
+        """As :meth:`small_rows`; no rows if the lake does not have the table yet."""
+        return self.small_rows(table, columns, where) if self.exists(table) else []
+
     def grouped(
         self, table: Table, by: Sequence[str], sums: Sequence[str] = (), where: Where | Sequence[Where] = ()
     ) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ from ebi_spark.tables.published import RELEASE
 
 def current_release_id(lake: LocalLake) -> str | None:
     """The id of the current release, or None before the first."""
-    rows = lake.small_rows(RELEASE, ["release_id", "is_current"]) if lake.exists(RELEASE) else []
+    rows = lake.rows_if_there(RELEASE, ["release_id", "is_current"])
     return next((row["release_id"] for row in rows if row["is_current"]), None)
 
 
 def current_release(lake: LocalLake) -> dict[str, Any] | None:
     """The manifest row of the current release, or None before the first. ``released_at`` is local time."""
-    rows = lake.small_rows(RELEASE, RELEASE.names()) if lake.exists(RELEASE) else []
+    rows = lake.rows_if_there(RELEASE, RELEASE.names())
     found = next((row for row in rows if row["is_current"]), None)
     return found and found | {"released_at": local_time(found["released_at"])}
 

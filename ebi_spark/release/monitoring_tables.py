@@ -50,14 +50,13 @@ class _Gold:
         policies = lake.small_rows(POLICY, ["policy_id", "boards", "reading", "is_default_reading"])
         self._default = {(row["policy_id"], row["reading"]) for row in policies if row["is_default_reading"]}
         self._national = {row["policy_id"] for row in policies if row["boards"] is None}
-        kept = lake.small_rows(RELEASE, ["release_id"]) if lake.exists(RELEASE) else []
+        kept = lake.rows_if_there(RELEASE, ["release_id"])
         self._releases = [row["release_id"] for row in kept]
 
     def earlier(self, table: Table) -> Earlier:
         """The rows that kept releases have of a published table."""
-        if not self._releases or not self._lake.exists(table):
-            return Earlier()
-        return Earlier(self._lake.small_rows(table, table.names(), {"release_id": self._releases}))
+        where = {"release_id": self._releases}
+        return Earlier(self._lake.rows_if_there(table, table.names(), where) if self._releases else ())
 
     def grouped(self, table: Table, by: Sequence[str]) -> list[Row]:
         """The numbers of rows by the columns ``by``."""

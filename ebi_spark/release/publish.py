@@ -201,7 +201,7 @@ def _earlier_releases(lake: Lake, policies: DataFrame) -> pd.DataFrame | None:
     :class:`Thresholds` of the release; and ``released``, the position of the release in time (0 is the oldest). England's rows
     are of each policy's default reading.
     """
-    listed = lake.small_rows(RELEASE, ["release_id", "disclosure", "released_at"]) if lake.exists(RELEASE) else []
+    listed = lake.rows_if_there(RELEASE, ["release_id", "disclosure", "released_at"])
     if not listed:
         return None
     order = {row["release_id"]: number for number, row in enumerate(sorted(listed, key=lambda row: row["released_at"]))}
@@ -341,7 +341,7 @@ def _replace_manifest(lake: Lake, rows: pa.Table, current: str, stage: str) -> N
 
 def kept_release(lake: LocalLake, release_id: str) -> dict[str, Any]:
     """The rows that each table has in a release, from its manifest. An :class:`InputError` if there is no such release."""
-    rows = lake.small_rows(RELEASE, ["release_id", "tables"]) if lake.exists(RELEASE) else []
+    rows = lake.rows_if_there(RELEASE, ["release_id", "tables"])
     releases = {row["release_id"]: row for row in rows}
     if release_id not in releases:
         raise InputError(

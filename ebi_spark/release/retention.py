@@ -40,7 +40,7 @@ def refuse_retention(releases: int | None, hours: int) -> None:
 def hours_to_keep(lake: Lake, at_least: int) -> int:
     """For how many hours table versions have to be kept, to be able to replay the runs of all releases that the lake has. Never
     less than ``at_least``."""
-    listed = lake.small_rows(RELEASE, ["released_at"]) if lake.exists(RELEASE) else []
+    listed = lake.rows_if_there(RELEASE, ["released_at"])
     released = [row["released_at"] for row in listed if row["released_at"] is not None]
     if not released:
         return at_least

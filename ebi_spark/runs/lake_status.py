@@ -35,7 +35,7 @@ def lake_status(lake: LocalLake, today: date) -> dict[str, list[dict[str, Any]]]
     }
     if lake.exists(QUARANTINE):
         found[QUARANTINE_TITLE] = quarantine_summary(lake)
-    log = lake.small_rows(RUN_LOG, _LOGGED) if lake.exists(RUN_LOG) else []
+    log = lake.rows_if_there(RUN_LOG, _LOGGED)
     log.sort(key=lambda row: (row["started_at"], row["run_id"]), reverse=True)
     if refused := _refused(lake, log):
         found[REFUSED] = refused

@@ -94,7 +94,7 @@ class RunState:
             for row in self.lake.small_rows(RUN_LOG, (*_KEY, "ended_at", "outcome", "code_version"))
             if has_batch(row["stage"], row["outcome"])
         }
-        rows = self.lake.small_rows(BATCH, _COLUMNS) if self.lake.exists(BATCH) else []
+        rows = self.lake.rows_if_there(BATCH, _COLUMNS)
         found = [record for record in map(_record, rows) if record.key in log]
         self.converted = self._converted(log.keys() - {record.key for record in found})
         found += self.converted
