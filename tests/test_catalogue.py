@@ -16,6 +16,7 @@ from ebi_spark.config.lake_location import LAYERS, LakeLocation
 from ebi_spark.config.load import load_config
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.lake import staging_area, storage
+from ebi_spark.lake.new_tables import create_table
 from ebi_spark.lake.staging_area import StagingArea, remove_left
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records import plan
@@ -245,7 +246,7 @@ def test_a_lake_is_described_and_what_the_catalogue_refuses_is_named(spark: Spar
     try:
         for layer in LAYERS:
             spark.sql(f"CREATE SCHEMA described_{layer}")
-        lake._create(table)
+        create_table(lake, table)
         spark.sql(f"COMMENT ON TABLE {name} IS 'an older text'")
         spark.sql(f"ALTER TABLE {name} ALTER COLUMN role COMMENT 'an older meaning'")
         before = lake.version(table)

@@ -32,6 +32,7 @@ from ebi_spark.config.shipped_files import resource
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.errors import InputError, shown
 from ebi_spark.lake import permissions
+from ebi_spark.lake.new_tables import create_table
 from ebi_spark.lake.permissions import prepare_folders
 from ebi_spark.lake.storage import Lake
 from ebi_spark.own_files import LIST, own_pages, put_pages, refuse_pages, refuse_report, write_whole
@@ -408,7 +409,7 @@ def test_lakes_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
         folder = tmp_path / str(number) / name.replace("/", "∕")
         prepare_folders(folder)
         lake = Lake(spark, LakeLocation(folder=folder), "test-run")
-        lake._create(POLICY)
+        create_table(lake, POLICY)
         values = {column: F.lit(name if column == "policy_id" else None) for column, _, _ in POLICY.fields()}
         row = spark.range(1).select(*[values[column].cast(kind).alias(column) for column, kind, _ in POLICY.fields()])
         for _ in range(2):  # the second takes the place of the first

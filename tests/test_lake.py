@@ -24,7 +24,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import BrokenRunError, InputError
 from ebi_spark.lake import local_tables, permissions, storage
 from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
-from ebi_spark.lake.new_tables import VERSION_PROPERTY
+from ebi_spark.lake.new_tables import VERSION_PROPERTY, create_table
 from ebi_spark.lake.permissions import prepare_folders
 from ebi_spark.lake.storage import Lake
 from ebi_spark.release.publish import PUBLISHED
@@ -67,8 +67,8 @@ def rates(lake: Lake, *rows: tuple[str, str, int]) -> Any:
 
 def test_a_lake_of_an_older_version_is_brought_up_to_date(lake: Lake) -> None:
     older = without(ACTIVITY_RATE, "expected", "notes")
-    lake._create(older)
-    lake._create(replace(POLICY, columns=POLICY.columns.replace(",because:string", "")))
+    create_table(lake, older)
+    create_table(lake, replace(POLICY, columns=POLICY.columns.replace(",because:string", "")))
     for table in (older, POLICY):
         lake.spark.sql(f"ALTER TABLE {lake.identifier(table)} UNSET TBLPROPERTIES ('{VERSION_PROPERTY}')")
     lake.replace(older, rates(lake, ("2021-22", "A", 3)), {YEAR: ["2021-22"]}, stage="rate")
@@ -105,7 +105,7 @@ def logged(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Pat
     prepare_folders(folder)
     lake = Lake(spark, LakeLocation(folder=folder), "test-run")
     for table in (ACTIVITY_RATE, RELEASE):
-        lake._create(table)
+        create_table(lake, table)
         assert lake.grouped(table, []) == [{"rows": 0}]
         assert lake.years(table) == [] if table is ACTIVITY_RATE else lake.small_rows(table, ["run_id"]) == []
         lake.spark.sql(f"ALTER TABLE {lake.identifier(table)} SET TBLPROPERTIES ('delta.checkpointInterval' = '1')")
@@ -150,12 +150,12 @@ def test_a_log_tells_without_spark_what_spark_finds(
 
 
 def test_spark_is_asked_for_what_the_log_does_not_say(lake: Lake) -> None:
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
     for year in ("2021-22", "2022-23"):
         lake.replace(ACTIVITY_RATE, rates(lake, (year, "A", 1)), {YEAR: [year]}, stage="rate")
     earlier = Lake(lake.spark, lake.location, as_of={ACTIVITY_RATE.full_name: 1})
     assert earlier.years(ACTIVITY_RATE) == ["2021-22"]
-    lake._create(RELEASE)
+    create_table(lake, RELEASE)
     row = {"release_id": "R", "is_current": True, "released_at": datetime(2022, 10, 30, 1, 30, tzinfo=UTC)}
     lake.append(RELEASE, small_frame(lake.spark, [row], RELEASE.schema), stage="publish")
     names = ["release_id", "released_at", "sources"]
@@ -176,7 +176,7 @@ def test_spark_is_asked_for_what_the_log_does_not_say(lake: Lake) -> None:
     assert shown["activity"].tolist() == [3]
     assert lake.small_rows(RELEASE, names) == read == [{**read[0], "release_id": "R", "sources": None}]
     log = log_of(lake, POLICY)
-    lake._create(POLICY)
+    create_table(lake, POLICY)
     lake.append(POLICY, small_frame(lake.spark, [{"policy_id": "2Y"}], POLICY.schema), stage="flag")
     assert [row["policy_id"] for row in LocalLake(lake.location).small_rows(POLICY, ["policy_id"])] == ["2Y"]
     # The first entry is gone, and so are the checksums, which repeat what it says.
@@ -187,8 +187,8 @@ def test_spark_is_asked_for_what_the_log_does_not_say(lake: Lake) -> None:
 
 
 def test_a_lake_of_a_newer_version_or_of_other_types_is_refused_whole(lake: Lake) -> None:
-    lake._create(without(RATE, "caveats"))
-    lake._create(replace(ACTIVITY_RATE, columns=ACTIVITY_RATE.columns.replace("activity bigint", "activity int")))
+    create_table(lake, without(RATE, "caveats"))
+    create_table(lake, replace(ACTIVITY_RATE, columns=ACTIVITY_RATE.columns.replace("activity bigint", "activity int")))
     with pytest.raises(InputError, match=r"gold/activity_rate has columns of another type .*: activity"):
         lake.migrate()
     assert lake.version(RATE) == 0
@@ -202,7 +202,7 @@ def test_a_lake_of_a_newer_version_or_of_other_types_is_refused_whole(lake: Lake
 
 
 def test_rows_are_added_where_none_are_replaced(lake: Lake) -> None:
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
     for activity in (1, 2):
         frame = rates(lake, ("2021-22", "A", activity))
         lake.replace(
@@ -227,7 +227,7 @@ def test_rows_are_added_where_none_are_replaced(lake: Lake) -> None:
 def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists, maps, times and dates, from files of which one is older than some columns."""
     older = without(RELEASE, "versions", "released_at")
-    lake._create(older)
+    create_table(lake, older)
     assert lake.read_small(RELEASE).collect() == []
     row: dict[str, Any] = {
         "release_id": "r1",
@@ -245,7 +245,7 @@ def test_a_small_table_is_the_same_in_memory(lake: Lake, monkeypatch: pytest.Mon
     assert sorted(map(repr, small.collect())) == sorted(map(repr, read.collect()))
     assert not small.inputFiles()
     # Records never come to the driver.
-    lake._create(WITHDRAWN_RECORD)
+    create_table(lake, WITHDRAWN_RECORD)
     record = {"record_id": "1", "source_file": "a.csv"}
     lake.append(WITHDRAWN_RECORD, small_frame(lake.spark, [record], WITHDRAWN_RECORD.schema), stage="ingest")
     assert lake.read_small(WITHDRAWN_RECORD).inputFiles()
@@ -259,7 +259,7 @@ def test_a_small_table_is_read_from_its_files_as_delta_reads_it(lake: Lake, monk
     folder of a partition is not named after it."""
     older_rates, older_releases = without(ACTIVITY_RATE, "expected", "notes"), without(RELEASE, "versions")
     for table in (older_rates, older_releases):
-        lake._create(table)
+        create_table(lake, table)
     assert lake.read(ACTIVITY_RATE).collect() == [] != lake.read(ACTIVITY_RATE).columns
     lake.append(older_rates, rates(lake, ("2021-22", "A", 1), ("2022-23", "B", 2)), stage="")
     first = small_frame(lake.spark, [{"release_id": "r1", "tables": {"a": 1}}], older_releases.schema)
@@ -296,7 +296,7 @@ def test_a_small_table_is_read_from_its_files_as_delta_reads_it(lake: Lake, monk
 
 def test_a_frame_of_few_rows_is_committed_without_delta_in_spark(lake: Lake) -> None:
     """Added; of two years; of all years, also without a year; and none. Rows of another year than is replaced are refused."""
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
     place = log_of(lake, ACTIVITY_RATE).parent
 
     def found() -> list[tuple[Any, ...]]:
@@ -325,7 +325,7 @@ def test_a_frame_of_few_rows_is_committed_without_delta_in_spark(lake: Lake) -> 
 def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
     """Different years commit side by side; of two runs on the same year at most one is refused, whole, and its retry
     works."""
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
 
     def together(*works: tuple[str, int]) -> list[BrokenRunError]:
         barrier, refused = threading.Barrier(len(works)), []
@@ -369,7 +369,7 @@ def test_two_backfills_at_once_lose_nothing(lake: Lake) -> None:
 
 def test_a_full_disk_in_mid_write_leaves_the_old_rows(lake: Lake) -> None:
     """Java may for a while make no file larger than 20 kB: what it writes breaks off, and the same call works later."""
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
     lake.replace(ACTIVITY_RATE, rates(lake, ("2021-22", "A", 3)), {YEAR: ["2021-22"]}, stage="rate")
     version = lake.version(ACTIVITY_RATE)
     many = lake.spark.range(5_000).select(
@@ -418,8 +418,8 @@ def released(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("released")
     prepare_folders(folder)
     lake = Lake(spark, LakeLocation(folder=folder), "test-run")
-    lake._create(RELEASE)
-    lake._create(RATE)
+    create_table(lake, RELEASE)
+    create_table(lake, RATE)
     published = [{"release_id": f"R{n}", YEAR: "2021-22", "activity": n} for n in range(1, 6)]
     lake.replace(RATE, small_frame(spark, published, RATE.schema), {}, stage="publish")
     return folder
@@ -474,7 +474,7 @@ def test_the_release_that_readers_used_until_now_stays_an_hour_also_after_a_roll
 def test_maintenance_removes_only_what_no_kept_version_needs(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], one_session: None
 ) -> None:
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
     folder = Path(str(lake.location.folder)) / ACTIVITY_RATE.full_name
     for number in range(3):
         lake.append(ACTIVITY_RATE, rates(lake, ("2021-22", f"A{number}", number)), stage="rate")
@@ -523,7 +523,7 @@ def test_names_cannot_break_out_of_their_quotes(spark: SparkSession) -> None:
 
 
 def test_the_log_tells_of_each_commit_what_it_can_have_changed(lake: Lake) -> None:
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
     lake.replace(ACTIVITY_RATE, rates(lake, ("2021-22", "A", 3)), {YEAR: ["2021-22"]}, stage="rate")
     lake.append(ACTIVITY_RATE, rates(lake, ("2021-22", "B", 3)), stage="rate")
     lake.spark.sql(f"UPDATE {lake.identifier(ACTIVITY_RATE)} SET activity = 4")

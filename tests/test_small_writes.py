@@ -17,6 +17,7 @@ from pyspark.sql.types import DataType
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.errors import BrokenRunError
 from ebi_spark.lake import small_writes, storage
+from ebi_spark.lake.new_tables import create_table
 from ebi_spark.lake.permissions import prepare_folders
 from ebi_spark.lake.storage import Lake
 from ebi_spark.small_frames import small_table
@@ -90,14 +91,14 @@ def test_spark_finds_every_table_as_it_would_have_made_it(
         assert json.loads(opened.schema().to_json()) == table.schema.jsonValue(), table.full_name
         assert opened.metadata().partition_columns == list(table.partition_by)
     version = lake.version(RATE)
-    lake._create(RATE)
+    create_table(lake, RATE)
     assert lake.version(RATE) == version == 0
 
 
 def test_rows_of_every_type_are_read_by_spark(spark: SparkSession, tmp_path: Path) -> None:
     lake = lake_in(spark, tmp_path / "a lake's “name” #1?")
     for table in (RELEASE, BATCH, POLICY):
-        lake._create(table)
+        create_table(lake, table)
     manifest = {
         "release_id": "r1", "is_current": True, "released_at": HOUR, "years": ["2021-22"], "tables": {"published/rate": 5},
         "caveats": {}, "disclosure_loss": {"a": 0.1},
@@ -135,7 +136,7 @@ def test_rows_of_every_type_are_read_by_spark(spark: SparkSession, tmp_path: Pat
 def test_times_of_a_frame_are_read_by_all(spark: SparkSession, tmp_path: Path) -> None:
     """Spark writes the files and `deltalake` commits them."""
     lake = lake_in(spark, tmp_path)
-    lake._create(REPEATED_ROW)
+    create_table(lake, REPEATED_ROW)
     row = dict.fromkeys(REPEATED_ROW.names(), "x") | {
         "conflict": False, "is_duplicate": False, "differs_elsewhere": False, "content": 1, "file_bytes": 1,
         "file_modified": HOUR,
@@ -152,7 +153,7 @@ def test_times_of_a_frame_are_read_by_all(spark: SparkSession, tmp_path: Path) -
 def test_both_ways_of_writing_replace_the_same_rows(spark: SparkSession, tmp_path: Path) -> None:
     """Spark and deltalake take turns on one table; checkpoints and their checksum files included."""
     lake = lake_in(spark, tmp_path)
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
     frame = lake.spark.createDataFrame
     expected: dict[tuple[str, int], int] = {}
     for turn in range(14):
@@ -193,7 +194,7 @@ def test_both_ways_of_writing_replace_the_same_rows(spark: SparkSession, tmp_pat
 def test_a_table_of_an_earlier_version_gets_its_columns_in_their_place(spark: SparkSession, tmp_path: Path) -> None:
     lake = lake_in(spark, tmp_path)
     lines = [line for line in POLICY.columns.replace("coding:string,", "").splitlines() if " title " not in line[:11]]
-    lake._create(replace(POLICY, columns="\n".join(lines)))
+    create_table(lake, replace(POLICY, columns="\n".join(lines)))
     assert "title" not in lake.read(POLICY).columns
     lake.migrate([POLICY])
     clause = {"clause_id": "c", "coding": "exact", "because": "b"}
@@ -212,7 +213,7 @@ def test_a_table_of_an_earlier_version_gets_its_columns_in_their_place(spark: Sp
 def test_spark_writes_where_deltalake_cannot(spark: SparkSession, tmp_path: Path) -> None:
     lake, other = lake_in(spark, tmp_path / "100%"), lake_in(spark, tmp_path / "usual")
     for each in (lake, other):
-        each._create(ACTIVITY_RATE)
+        create_table(each, ACTIVITY_RATE)
     # A writer version that this product does not use.
     lake_of_other = other.identifier(ACTIVITY_RATE)
     spark.sql(f"ALTER TABLE {lake_of_other} SET TBLPROPERTIES ('delta.minWriterVersion' = '3')")
@@ -229,7 +230,7 @@ def test_of_two_small_commits_to_the_same_rows_one_is_refused(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = lake_in(spark, tmp_path)
-    lake._create(ACTIVITY_RATE)
+    create_table(lake, ACTIVITY_RATE)
     lake.append(ACTIVITY_RATE, [rate("2021-22", "A", 1)], stage="rate")
     before = DeltaTable(folder_of(lake, ACTIVITY_RATE))
     lake.replace(ACTIVITY_RATE, [rate("2021-22", "A", 2)], {YEAR: ["2021-22"]}, stage="rate")
@@ -246,7 +247,7 @@ def test_what_is_written_is_closed_to_others_and_published_is_open(spark: SparkS
     mask = os.umask(0o077)
     try:
         for table in (RATE, ACTIVITY_RATE):
-            lake._create(table)
+            create_table(lake, table)
         lake.append(ACTIVITY_RATE, [rate("2021-22", "A", 1)], stage="rate")
         lake.append(RATE, [rate("2021-22", "A", 1) | {"release_id": "r"}], stage="publish")
     finally:
@@ -260,7 +261,7 @@ def test_what_is_written_is_closed_to_others_and_published_is_open(spark: SparkS
 def test_only_the_statistics_that_are_wanted_are_in_the_log(spark: SparkSession, tmp_path: Path) -> None:
     lake = lake_in(spark, tmp_path)
     table = replace(ACTIVITY_RATE, statistics=("area_code",))
-    lake._create(table)
+    create_table(lake, table)
     lake.append(table, [rate("2021-22", "A", 7)], stage="rate")
     added = entries(lake, table, 1, "add")[0]
     stats = json.loads(added["stats"])
