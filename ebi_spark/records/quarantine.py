@@ -1,6 +1,7 @@
 """Writes the quarantined rows of one batch to ``silver/quarantine``, and removes those that a usable row has
 superseded."""
 
+from collections.abc import Mapping
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -19,22 +20,19 @@ from ebi_spark.tables.silver import QUARANTINE, RECORD_TABLES
 from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR
 
 
-def write_quarantine(
-    lake: Lake,
-    plan: Plan,
-    batch: Batch,
-    outcomes: dict[str, Outcome],
-) -> bool:
+def write_quarantine(lake: Lake, plan: Plan, batch: Batch, outcomes: Mapping[str, Outcome]) -> bool:
     """Replace the quarantined rows of the batch's years and files, and those without a year. Returns whether anything
     was written.
 
-    Nothing is written when the lake already has the same rows.
+    Nothing is written when the lake already has the same rows. ``outcomes``: what an upsert made of the records of each dataset,
+    whose contradicting rows are quarantined too. Empty for a refresh.
     """
     # Rows of a year that loses all its rows are stored without a year, as in a lake that never had that year.
     years = [year for year in batch.years if year not in plan.emptied]
+    in_batch = {item.table_id: plan.file_counts.quarantined(item.table_id, batch.files) for item in plan.classified}
     parts = []
     for item in plan.classified:
-        if plan.file_counts.quarantined(item.table_id, batch.files):
+        if in_batch[item.table_id]:
             number = plan.file_counts.quarantined(item.table_id, frozenset(plan.file_counts.files[item.table_id]))
             rows = item.quarantined(number).where(F.col("source_file").isin(*batch.files))
             parts.append(_quarantined(item, rows, years, lake.run_id))
@@ -47,7 +45,7 @@ def write_quarantine(
             parts.append(_quarantined(item, rows, batch.years, lake.run_id))
     frame = reduce(DataFrame.unionByName, parts, small_frame(lake.spark, [], QUARANTINE.schema))
     if plan.mode == "upsert":
-        if any(plan.file_counts.quarantined(item.table_id, batch.files) for item in plan.classified):
+        if any(in_batch.values()):
             frame = _without_superseded(lake, plan, frame)
         return _replace_by_file(lake, plan.classified, batch, frame)
     known = {path for table_id in plan.file_counts.files for path in plan.file_counts.counts(table_id)}
@@ -55,7 +53,7 @@ def write_quarantine(
     gone = plan.existing.files_without_year(plan.datasets) - known if batch is plan.batches[0] else set()
     files = sorted(batch.files | gone)
     existing = plan.existing.quarantined_rows(batch.years, files, plan.datasets)
-    number = sum(plan.file_counts.quarantined(item.table_id, batch.files) for item in plan.classified)
+    number = sum(in_batch.values())
     # Only where the numbers agree is it worth reading the rows to see whether they are the same.
     if existing and existing[0] == number and (not number or _checksum(frame) == existing[1]):
         return False

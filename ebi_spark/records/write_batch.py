@@ -3,6 +3,7 @@ the batches of a plan."""
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from ebi_spark.lake.storage import Lake
 from ebi_spark.records.file_counts import Batch
@@ -26,21 +27,17 @@ def write_batch(lake: Lake, plan: Plan, batch: Batch, progress: Callable[[str], 
     named = [*(RECORD_TABLES[dataset].full_name for dataset in plan.datasets), QUARANTINE.full_name]
     progress(f"{', '.join(batch.years)}: writing {', '.join(named)}")
     write_records = upsert_records if plan.mode == "upsert" else replace_records
-    tasks = [partial(write_records, lake, plan, batch, dataset) for dataset in plan.datasets]
-    outcomes: dict[str, Outcome] = {}
 
-    quarantine_written: list[bool] = []
-
-    def put_quarantine() -> None:
-        quarantine_written.append(write_quarantine(lake, plan, batch, outcomes))
-
-    def put_records() -> None:
+    def put_records() -> dict[str, Outcome]:
+        tasks = [partial(write_records, lake, plan, batch, dataset) for dataset in plan.datasets]
         with with_settings(lake.spark, {FILES_AT_ONCE: str(FEW_FILES)}):
-            outcomes.update(zip(plan.datasets, run_in_threads(tasks), strict=True))
+            return dict(zip(plan.datasets, run_in_threads(tasks), strict=True))
 
     if plan.mode == "refresh":
-        run_in_threads([put_records, put_quarantine])
+        # The lake contradicts no row of a refresh, so its quarantine does not depend on the outcomes.
+        tasks: list[Callable[[], Any]] = [put_records, partial(write_quarantine, lake, plan, batch, {})]
+        outcomes, quarantine_written = run_in_threads(tasks)
     else:  # only once the records are written is it known which rows conflict with the lake
-        put_records()
-        put_quarantine()
-    return write_audit(lake, plan, batch, outcomes, quarantine_written[0])
+        outcomes = put_records()
+        quarantine_written = write_quarantine(lake, plan, batch, outcomes)
+    return write_audit(lake, plan, batch, outcomes, quarantine_written)
