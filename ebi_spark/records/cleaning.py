@@ -17,6 +17,7 @@ long. ``benchmarks/small_run.py`` measures the method. Code written here for eac
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from itertools import product
+from operator import or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -277,7 +278,7 @@ def list_of(texts: Iterable[tuple[Column, Column]]) -> Column:
     nothing = F.array().cast("array<string>")
     if not texts:
         return nothing
-    some = reduce(lambda a, b: a | b, [condition for condition, _ in texts])
+    some = reduce(or_, [condition for condition, _ in texts])
     listed = F.array_remove(F.array(*[F.when(condition, text).otherwise("") for condition, text in texts]), "")
     return F.when(some, listed).otherwise(nothing)
 

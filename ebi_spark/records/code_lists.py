@@ -8,10 +8,8 @@ list. (SUS+'s concatenations are the kind ``codes`` of :mod:`ebi_spark.records.c
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from ebi_spark.config.default_codes import default_codes_of
+from ebi_spark.config.default_codes import EPISODE, default_codes_of
 from ebi_spark.records.cleaning import text
-
-EPISODE = "|"
 
 
 def clean_code(raw: Column) -> Column:

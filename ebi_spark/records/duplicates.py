@@ -60,25 +60,27 @@ def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[TableId, RepeatedK
     """
     queries = []
     for table in tables:
-        repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1").limit(FEW_KEYS + 1)
         named = [F.lit(table.system).alias("system"), F.lit(table.role).alias("role")]
-        queries.append(repeated.select(*named, F.col("_hash").alias("hash")))
+        queries.append(_in_several_rows(table).limit(FEW_KEYS + 1).select(*named, "_repeated_hash"))
     found = reduce(DataFrame.unionByName, queries).toArrow()
     repeated_keys = {}
     for table in tables:
         this_table = pc.and_(pc.equal(found["system"], table.system), pc.equal(found["role"], table.role))
-        hashes = found.filter(this_table).select(["hash"]).rename_columns(["_repeated_hash"])
+        hashes = found.filter(this_table).select(["_repeated_hash"])
         number = hashes.num_rows
         frame = arrow_frame(table.rows.sparkSession, hashes) if number <= FEW_KEYS else None
         repeated_keys[table.table_id] = RepeatedKeys(frame, number)
     return repeated_keys
 
 
+def _in_several_rows(table: SourceTable) -> DataFrame:
+    return keyed(table.rows).groupBy(F.col("_hash").alias("_repeated_hash")).count().where("count > 1")
+
+
 def _hashes(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
     """The hashes of a table's repeated keys, as ``_repeated_hash``."""
     if repeated_keys.hashes is None:
-        repeated = keyed(table.rows).groupBy("_hash").count().where("count > 1")
-        return repeated.select(F.col("_hash").alias("_repeated_hash"))
+        return _in_several_rows(table).select("_repeated_hash")
     return F.broadcast(repeated_keys.hashes)
 
 

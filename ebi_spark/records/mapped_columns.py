@@ -11,10 +11,9 @@ from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
 from ebi_spark.records.cleaning import clean, text
-from ebi_spark.sources.layouts import DAYS
+from ebi_spark.sources.layouts import DAYS, NUMBERS
 from ebi_spark.sources.reader import SourceTable
 
-_NUMBERS = ("age", "age_fallback", "episode_order")
 _WANTED = {
     "day": ("dates", "dates, written as 2021-04-01, 01/04/2021, 20210401 or a time stamp"),
     "number": ("numbers", "numbers"),
@@ -25,7 +24,7 @@ def refuse_mapped_nonsense(tables: Iterable[SourceTable]) -> None:
     """Raise :class:`InputError` where the configuration maps a date, an age or an episode order to the wrong column:
     one in which a file has more filled values that cannot be read than values that can. One query for each table
     with such a mapping."""
-    kinds = dict.fromkeys(DAYS, "day") | dict.fromkeys(_NUMBERS, "number")
+    kinds = dict.fromkeys(DAYS, "day") | dict.fromkeys(NUMBERS, "number")
     for table in tables:
         mapped = sorted({ours for group in table.groups for ours in group.mapped} & kinds.keys())
         if not mapped:

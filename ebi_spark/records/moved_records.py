@@ -42,7 +42,8 @@ def emptied_years(
     for table in (*RECORD_TABLES.values(), QUARANTINE):
         if lake.exists(table):
             absent = set(lake.years(table)) - {*present, UNKNOWN_YEAR}
-            absent &= absent if asked is None else set(asked)
+            if asked is not None:
+                absent &= set(asked)
             if absent:
                 parts.append(lake.read(table).where(F.col(YEAR).isin(*absent)).select(YEAR, "source_file").distinct())
     found: dict[str, set[str]] = {}

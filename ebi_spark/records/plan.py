@@ -202,8 +202,8 @@ def _unusable_rows_noted(found: FileCounts) -> Iterator[str]:
 
 
 def years_that_meet_checks(lake: Lake, plan: Plan, batch: Batch, dataset: str) -> list[str]:
-    """The years of a batch whose records meet the checks of their table. None if not all of their records were counted: after
-    an upsert, or in a catalogue, where another run may commit at the same time."""
+    """The years of a batch whose records meet the checks of their table. No years if not all of their records were counted:
+    after an upsert, or in a catalogue, where another run may commit at the same time."""
     if plan.mode == "upsert" or lake.location.catalog:
         return []
     files = [plan.file_counts.files[item.table_id] for item in plan.makers(dataset)]

@@ -76,8 +76,11 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
     first, last = F.lit(window.first), F.lit(window.last)
     limited = rows.withColumn("_newest", F.least("extract_date", last))
     outside = F.coalesce(~day.between(first, newest), F.lit(False))
-    # Later than the run, and not later than the extract: on that day the row will be read differently.
-    in_time = F.coalesce(F.col("extract_date") >= day, F.lit(True))
+
+    def in_extract(future: Column) -> Column:
+        """Whether a day after the run is not after the extract: on that day the row will be read differently."""
+        return F.coalesce(F.col("extract_date") >= future, F.lit(True))
+
     checked = limited.withColumns(
         {
             name: F.when(~outside, day),
@@ -85,7 +88,7 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
                 outside,
                 F.concat("cleaned", F.array(F.when(day < first, f"{name}:{BEFORE}").otherwise(f"{name}:{AFTER}"))),
             ).otherwise(F.col("cleaned")),
-            "due_from": F.when((day > last) & in_time & usable, day),
+            "due_from": F.when((day > last) & in_extract(day) & usable, day),
             "in_future": F.coalesce((day > newest) & (day <= F.date_add(last, window.ahead)) & usable, F.lit(False)),
         }
     )
@@ -98,14 +101,13 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
     start = F.col("_start")
     first_of_april = F.make_date(start, F.lit(4), F.lit(1))
     soon = day.isNull() & start.between(start_of_date(last), LAST_YEAR) & (first_of_april > last)
-    in_time = F.coalesce(F.col("extract_date") >= first_of_april, F.lit(True))
     years = with_digits.withColumn("_start", start_of_digits(F.col("_digits"), bare_year)).withColumns(
         {
             "stated_year": F.when(same, F.col("dated_year")).when(
                 start.between(start_of_date(first), start_of_date(newest)), year_of_start(start)
             ),
             "year_disagrees": F.coalesce(start != start_of_date(day), F.lit(False)),
-            "due_from": F.when(soon & in_time, first_of_april).otherwise(F.col("due_from")),
+            "due_from": F.when(soon & in_extract(first_of_april), first_of_april).otherwise(F.col("due_from")),
             "in_future": F.col("in_future")
             | F.coalesce(soon & (first_of_april <= F.date_add(last, window.ahead)), F.lit(False)),
         }

@@ -157,8 +157,6 @@ class StagedRecords:
     def stage(self, rows: DataFrame, complete: Callable[[DataFrame], DataFrame], *, any_repeated: bool) -> None:
         """Stage the classified ``rows`` of a source table. ``complete`` adds columns of other tables. ``any_repeated``: whether
         there are repeated keys."""
-        years = self._config.years
-        partitions = len(years) + 2 if years else FEW_FILES + 1
         whole, extract = (F.when(F.col("repeated"), F.col(name)) for name in ("content", "extract_date"))
         noted = rows.select("*", *self._noted(raw_json(), whole, extract)).drop(*_RAW)
         records = self._as_records(complete(noted))
@@ -167,12 +165,12 @@ class StagedRecords:
             value = F.col(name).cast(kind)
             # There may be many rows of years that were not asked for. Only what is counted is stored for them.
             kept = _is_valid() | F.col("repeated")
-            return (F.when(kept, value) if years is not None and name not in _OF_EVERY_ROW else value).alias(name)
+            return (
+                F.when(kept, value) if self._config.years is not None and name not in _OF_EVERY_ROW else value
+            ).alias(name)
 
-        frame = records.select(
-            *[stored(name, kind) for name, kind in self._columns()], *(f"_{name}" for name in _COUNTED), _partition()
-        )
-        self._write(sorted_for_writing(self._spark, frame, self._dataset, partitions))
+        columns = [stored(name, kind) for name, kind in self._columns()]
+        self._write_in_order(records.select(*columns, *(f"_{name}" for name in _COUNTED), _partition()), others=2)
         if any_repeated:
             self._resolve()
 
@@ -181,9 +179,7 @@ class StagedRecords:
         records = self._as_records(spells)
         columns = [F.col(name).cast(kind).alias(name) for name, kind in self._columns()]
         nothing = [F.lit(None).cast(kind).alias(f"_{name}") for name, kind in _COUNTED.items()]
-        frame = records.select(*columns, *nothing, YEAR)
-        partitions = len(self._config.years) if self._config.years else FEW_FILES + 1
-        self._write(sorted_for_writing(self._spark, frame, self._dataset, partitions))
+        self._write_in_order(records.select(*columns, *nothing, YEAR), others=0)
 
     def _resolve(self) -> None:
         """Decide which of the rows of repeated keys count, and stage them with their status."""
@@ -201,6 +197,11 @@ class StagedRecords:
         columns = [name for name, _ in self._columns() if name != "extract_date"]
         final = classified.select(*columns, own_extract.alias("extract_date"), *noted, _partition())
         self._write(final.sortWithinPartitions(YEAR, SORTED_BY[self._dataset]), more=True)
+
+    def _write_in_order(self, rows: DataFrame, others: int) -> None:
+        """Stage rows of the years asked for, and of ``others`` partitions besides."""
+        partitions = len(self._config.years) + others if self._config.years else FEW_FILES + 1
+        self._write(sorted_for_writing(self._spark, rows, self._dataset, partitions))
 
     def _write(self, rows: DataFrame, *, more: bool = False) -> None:
         # Rules search by the column that rows are sorted by. Delta's log has the minimum and maximum of the others.

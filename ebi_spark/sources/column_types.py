@@ -8,6 +8,7 @@ would cost time in every pass over the rows.
 
 from collections.abc import Sequence
 from functools import reduce
+from operator import or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -31,12 +32,12 @@ from pyspark.sql.types import (
 
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import sql_name
-from ebi_spark.sources.layouts import DAYS, ColumnMapping
+from ebi_spark.sources.layouts import DAYS, NUMBERS, ColumnMapping
 
 # Keys: they can have so many digits that a floating-point number loses the last ones.
 KEYS = ("record_id", "person_id", "provider_spell_number", "approval_id")
 _TYPED_DAYS = frozenset(DAYS) - {"extract_date"}
-_TYPED_NUMBERS = ("age", "age_fallback", "episode_order")
+_DAY_TYPES = (DateType, TimestampType, TimestampNTZType)
 # Floating-point types, and the number below which they store every whole number exactly.
 _EXACT_BELOW: dict[type[DataType], int] = {DoubleType: 1 << 53, FloatType: 1 << 24}
 
@@ -46,8 +47,7 @@ def refuse_other_types(schema: StructType, resolved: ColumnMapping, where: str) 
     types = {item.name: item.dataType for item in schema.fields}
     for ours, name in [*resolved.single.items(), *resolved.lists()]:
         kind = types[name]
-        day = isinstance(kind, DateType | TimestampType | TimestampNTZType)
-        if isinstance(kind, StringType | NumericType | NullType) or (day and ours in DAYS):
+        if isinstance(kind, StringType | NumericType | NullType) or (ours in DAYS and isinstance(kind, _DAY_TYPES)):
             continue
         wanted = "a date or text" if ours in DAYS else "text or a number"
         raise InputError(
@@ -74,9 +74,9 @@ def as_text(name: str, kind: DataType) -> Column:
 def as_read(ours: str, name: str, kind: DataType) -> Column:
     """A column that is read as our column ``ours``: a DATE or an INT if it has that type, otherwise text."""
     column = F.col(sql_name(name))
-    if ours in _TYPED_DAYS and isinstance(kind, DateType | TimestampType | TimestampNTZType):
+    if ours in _TYPED_DAYS and isinstance(kind, _DAY_TYPES):
         return column.cast("date")  # a time stamp in the session's time zone, just as its text would be read
-    if ours in _TYPED_NUMBERS and isinstance(kind, ByteType | ShortType | IntegerType):
+    if ours in NUMBERS and isinstance(kind, ByteType | ShortType | IntegerType):
         return column.cast("int")
     return as_text(name, kind)
 
@@ -111,4 +111,4 @@ def inexact_key(schema: StructType, resolved: ColumnMapping) -> Column | None:
         most = _EXACT_BELOW.get(type(types[name])) if name else None
         if name and most:
             found.append(F.coalesce(F.abs(F.col(sql_name(name))) >= F.lit(most), F.lit(False)))
-    return reduce(lambda a, b: a | b, found) if found else None
+    return reduce(or_, found) if found else None

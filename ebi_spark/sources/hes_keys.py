@@ -66,10 +66,14 @@ def key_with_year(key: Column, year: Column | None, day: Column | None, bare_yea
         return key
     row_year = F.coalesce(*found)
     bare = F.trim(key)
-    stated = (bare != "") & (F.upper(bare) != "NULL")
-    earlier = stated & row_year.between(label(FIRST_YEAR), label(HES_KEYS_UNIQUE_FROM - 1))
+    earlier = _is_stated(bare) & row_year.between(label(FIRST_YEAR), label(HES_KEYS_UNIQUE_FROM - 1))
     with_year = F.when(earlier, F.concat(row_year, F.lit("/"), bare)).otherwise(key)
     return with_year if year is None else F.when(F.trim(year).isin(*_LATER), key).otherwise(with_year)
+
+
+def _is_stated(bare: Column) -> Column:
+    """Whether a trimmed key is neither blank nor the word NULL."""
+    return (bare != "") & (F.upper(bare) != "NULL")
 
 
 def key_of_code(key: Column, place: Column) -> Column:
@@ -82,5 +86,4 @@ def key_of_code(key: Column, place: Column) -> Column:
     | 2010-11/100001 | 2     | 2010-11/100001#2 |
     """
     bare = F.trim(key)
-    stated = F.when((bare != "") & (F.upper(bare) != "NULL"), bare)
-    return F.concat(stated, F.lit(PLACE), F.trim(place).try_cast("int").cast("string"))
+    return F.concat(F.when(_is_stated(bare), bare), F.lit(PLACE), F.trim(place).try_cast("int").cast("string"))

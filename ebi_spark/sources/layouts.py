@@ -22,6 +22,8 @@ DAYS = (
     "admission_date", "discharge_date", "appointment_date", "episode_start", "episode_end", "extract_date", "procedure_date",
     "requested_on", "decided_on", "valid_from", "valid_to",
 )  # fmt: skip
+# Our columns that are numbers.
+NUMBERS = ("age", "age_fallback", "episode_order")
 # What the name of a date column contains.
 _DATE_WORDS = re.compile("DATE|_DT|DT_|DAY|START|END|_ON$|_FROM$|_TO$")
 _DERIVED = "_DERIVED"
