@@ -163,11 +163,10 @@ class StagedRecords:
 
         def stored(name: str, kind: str) -> Column:
             value = F.col(name).cast(kind)
-            # There may be many rows of years that were not asked for. Only what is counted is stored for them.
-            kept = _is_valid() | F.col("repeated")
-            return (
-                F.when(kept, value) if self._config.years is not None and name not in _OF_EVERY_ROW else value
-            ).alias(name)
+            if self._config.years is not None and name not in _OF_EVERY_ROW:
+                # There may be many rows of years that were not asked for. Only what is counted is stored for them.
+                value = F.when(_is_valid() | F.col("repeated"), value)
+            return value.alias(name)
 
         columns = [stored(name, kind) for name, kind in self._columns()]
         self._write_in_order(records.select(*columns, *(f"_{name}" for name in _COUNTED), _partition()), others=2)
