@@ -105,10 +105,11 @@ def _methods(spark: SparkSession, folder: Path) -> dict[str, int]:
         "spells": sus_plus.classify_spells,
         "attendances": sus_plus.classify_attendances,
     }
+    window = DateWindow(date(2000, 4, 1), date(2026, 11, 29), 731)
     for what, function in classify.items():
         shown = io.StringIO()
         with contextlib.redirect_stdout(shown):
-            frame: Any = function(spark.read.parquet(str(rows)), DateWindow(date(2000, 4, 1), date(2026, 11, 29), 731))
+            frame: Any = function(spark.read.parquet(str(rows)), window, None)
             classified = with_status(frame, ("2023-24",))
             classified.sortWithinPartitions("procedure_codes").explain("codegen")
         found[f"longest method, {what}"] = max(map(int, re.findall(r"maxMethodCodeSize:(\d+)", shown.getvalue())))

@@ -158,7 +158,7 @@ def _label(start: Column) -> Column:
     return F.concat(start.cast("string"), F.lit("-"), F.lpad(F.pmod(start + 1, F.lit(100)).cast("string"), 2, "0"))
 
 
-def year_of_text(text: Column, bare_year: str | None = None) -> Column:
+def year_of_text(text: Column, bare_year: str | None) -> Column:
     """Label of the financial year that a source writes as text; NULL if it cannot be read (decision 3).
 
     Four digits are read as the last two digits of two years if the second follows the first. Any other four digits are
@@ -185,7 +185,7 @@ def digits_of_year(text: Column) -> Column:
     return F.regexp_replace(F.concat(F.lit("0"), digits), r"^0(?=[0-9]{4})", "")
 
 
-def start_of_digits(digits: Column, bare_year: str | None = None) -> Column:
+def start_of_digits(digits: Column, bare_year: str | None) -> Column:
     """The calendar year (INT) in which the financial year starts, from the digits of :func:`digits_of_year`; NULL if
     unreadable.
 

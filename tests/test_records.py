@@ -230,7 +230,7 @@ def test_codes_years_and_ages(spark: SparkSession) -> None:
 
     stated = small_frame(spark, YEAR_TEXTS, "raw string, bare string, expected string")
     by_meaning = {bare: year_of_text(F.col("raw"), bare) for bare in ("starts", "ends")}
-    label = F.when(F.col("bare").isNull(), year_of_text(F.col("raw")))
+    label = F.when(F.col("bare").isNull(), year_of_text(F.col("raw"), None))
     for bare, column in by_meaning.items():
         label = label.when(F.col("bare") == bare, column)
     assert [tuple(row) for row in stated.select("raw", "bare", label).collect()] == YEAR_TEXTS
@@ -697,7 +697,8 @@ def test_details_of_a_spell_that_only_monitoring_reads(spark: SparkSession) -> N
         {"record_id": str(n), "conflict": False} | dict(zip(names, raw, strict=True))
         for n, (raw, _) in enumerate(DETAILS)
     ]
-    found = sus_plus.classify_spells(small_frame(spark, rows, schema), WINDOW).select("record_id", *names).collect()
+    classified = sus_plus.classify_spells(small_frame(spark, rows, schema), WINDOW, None)
+    found = classified.select("record_id", *names).collect()
     assert {int(row[0]): tuple(row[1:]) for row in found} == {n: wanted for n, (_, wanted) in enumerate(DETAILS)}
 
 

@@ -56,14 +56,14 @@ def _with_codes(rows: DataFrame) -> DataFrame:
     ).drop("diagnosis_list", "operation_list", "diagnosis", "operation", "diagnosis_concat", "operation_concat")
 
 
-def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
     """HES outpatient rows with their status columns: one row for each appointment. See
     :mod:`ebi_spark.records.row_status`."""
     cleaned = tidied(with_ages(clean(_with_codes(rows), RECORD_KINDS | ATTENDANCE_KINDS)), ALTERNATIVES)
     return date_attendances(cleaned.drop("first_diagnosis", "first_operation"), window, bare_year)
 
 
-def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
     """HES episodes cleaned, each with the year of its own discharge date, or else of its year column."""
     kinds = RECORD_KINDS | EPISODE_KINDS
     cleaned = tidied(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])), _TIDIED, SPELL_DAYS)

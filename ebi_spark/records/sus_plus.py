@@ -24,7 +24,7 @@ def with_ages(rows: DataFrame) -> DataFrame:
     return seen.withColumn("age_years", age_in_years(F.col("age")))
 
 
-def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
     """APCS rows with their status columns, without what comes from APCS_Der. The year is that of the discharge date.
     See :mod:`ebi_spark.records.row_status`. Three rows of a file without a year column:
 
@@ -91,7 +91,7 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
     ).drop("_derived_id", "_derived_cleaned", "_derived_extract")
 
 
-def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None = None) -> DataFrame:
+def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
     """OPA rows with their status columns. The year is that of the appointment date, or of the year column where the
     date is missing."""
     cleaned = tidied(with_ages(clean(rows, RECORD_KINDS | CODE_KINDS | ATTENDANCE_KINDS)), ALTERNATIVES)
