@@ -146,6 +146,16 @@ class FileCounts:
         """Rows of one status over all files."""
         return sum(count.rows[kind] for table_id in self.files for count in self.counts(table_id).values())
 
+    def usable_years(self) -> set[str]:
+        """The years of which the files that were read have usable rows, asked for or not."""
+        return {
+            year
+            for counts in self.files.values()
+            for count in counts.values()
+            for year, reasons in count.outcome_checksums
+            if year and not reasons
+        }
+
     def outcome_fingerprints(self, batch: "Batch") -> dict[str, dict[str, str]]:
         """For each file of a batch, a fingerprint by year: its years that were asked for, and "" for rows without a
         year.

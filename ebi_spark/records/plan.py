@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import EbiError
@@ -78,106 +77,103 @@ def plan_ingest(
     :func:`ebi_spark.records.file_counts.count_files`. Raises when a year asked for is in no file, or would lose more rows than the
     configuration allows.
     """
-    plan = partial(_plan_files, lake, area, tables, config, progress, checks)
+    planner = _Planner(lake, area, tables, config, progress, checks)
     if previous is not None:
         lake.prepare()
         progress("finding the source files affected by the changes")
         affected = find_affected_files(lake, tables, config, previous)
-        made = affected and plan(affected)
+        made = affected and planner.plan(affected)
         if made:
             return made
-    made = plan(AffectedFiles(tables))
+    made = planner.plan(AffectedFiles(tables))
     assert made is not None  # there are no other files
     return made
 
 
-def _plan_files(
-    lake: Lake,
-    area: StagingArea,
-    tables: list[SourceTable],
-    config: RunConfig,
-    progress: Callable[[str], None],
-    checks: Mapping[str, Collection[str]],
-    files: AffectedFiles,
-) -> Plan | None:
-    """The plan for these files of the ``tables``; None where they turn out to have rows of years that other files have too, or
-    nothing to write."""
-    named = years_named(files.tables, config) if config.years or files.other_years else set()
-    if not files.covers(named):
-        return None
-    refuse_mapped_nonsense(files.tables)
-    whole = files.tables is tables
-    all_files, to_read = (sum(len(table.state) for table in those) for those in (tables, files.tables))
-    progress(
-        "reading the keys of the source files"
-        if whole
-        else f"reading the keys of {to_read:,} of {all_files:,} source files: the others share no year and no key with the "
-        "changed files"
-    )
-    repeated_keys = scan_for_repeated_keys(files.tables)
-    if config.years:
-        present = named | files.unchanged_years
-        emptied = emptied_years(lake, config, present, config.years) if config.mode == "refresh" else {}
-        years_to_replace(present, config, emptied)
-    if whole:
-        lake.prepare()
-    if config.mode == "upsert" and any(table.system == "hes" for table in tables):
-        refuse_bare_keys(lake)
-    progress("reading the rows of the source files")
-    area.remove()
-    classified = classify_rows(lake, area, files.tables, repeated_keys, config)
-    found = replace(count_files(classified, checks), unchanged=files.counts)
-    if not files.covers(
-        year for counts in found.files.values() for count in counts.values() for year in count.years if year
-    ):
-        return None
-    made = _make_plan(lake, classified, found, config, files)
-    if not made.batches:
-        return None
-    repeated = [item.staged.repeated_rows(*item.table_id) for item in classified if repeated_keys[item.table_id]]
-    write_repeated_rows(lake, repeated, {path for counts in files.counts.values() for path in counts})
-    return made
+@dataclass(frozen=True)
+class _Planner:
+    """Plans one ingest, with all files of its source ``tables`` or with some."""
 
+    lake: Lake
+    area: StagingArea
+    tables: list[SourceTable]
+    config: RunConfig
+    progress: Callable[[str], None]
+    checks: Mapping[str, Collection[str]]
 
-def _make_plan(
-    lake: Lake,
-    classified: list[ClassifiedTable],
-    found: FileCounts,
-    config: RunConfig,
-    read: AffectedFiles,
-) -> Plan:
-    """The plan that follows from the row counts of the files that were ``read``."""
-    with _unusable_rows_noted(found) as unusable:
-        present = {*read.unchanged_years, *(year for counts in found.years.values() for year in counts)}
-        refresh = config.mode == "refresh"
-        emptied = emptied_years(lake, config, present, config.years) if refresh else {}
-        if not present and config.mode == "upsert" and _withdrawn_rows(found):
-            # A submission that only withdraws records may take them out of any year.
-            present = {
-                year for dataset in {c.dataset for c in classified} for year in lake.years(RECORD_TABLES[dataset])
-            }
-        years = years_to_replace(present, config, emptied, unusable)
-        years_to_write = sorted((set(years) - read.unchanged_years) | emptied.keys())
-        if refresh:
-            usable = {
-                year
-                for files in found.files.values()
-                for count in files.values()
-                for year, reasons in count.outcome_checksums
-                if year and not reasons
-            }
-            in_files = read.unchanged_years | read.other_years | usable
-            refuse_in_two_years(lake, classified, found, config, {*years, *emptied}, in_files)
+    @property
+    def is_refresh(self) -> bool:
+        return self.config.mode == "refresh"
+
+    def plan(self, files: AffectedFiles) -> Plan | None:
+        """The plan for these files; None where they turn out to have rows of years that other files have too, or
+        nothing to write."""
+        named = years_named(files.tables, self.config) if self.config.years or files.other_years else set()
+        if not files.covers(named):
+            return None
+        refuse_mapped_nonsense(files.tables)
+        self.progress(self._what_is_read(files))
+        repeated_keys = scan_for_repeated_keys(files.tables)
+        self._refuse_before_rows_are_read(files, named)
+        self.progress("reading the rows of the source files")
+        self.area.remove()
+        classified = classify_rows(self.lake, self.area, files.tables, repeated_keys, self.config)
+        found = replace(count_files(classified, self.checks), unchanged=files.counts)
+        by_file = [count for counts in found.files.values() for count in counts.values()]
+        if not files.covers(year for count in by_file for year in count.years if year):
+            return None
+        made = self._plan_counted(classified, found, files)
+        if not made.batches:
+            return None
+        repeated = [item.staged.repeated_rows(*item.table_id) for item in classified if repeated_keys[item.table_id]]
+        write_repeated_rows(self.lake, repeated, {path for counts in files.counts.values() for path in counts})
+        return made
+
+    def _what_is_read(self, files: AffectedFiles) -> str:
+        if files.tables is self.tables:
+            return "reading the keys of the source files"
+        all_files, to_read = (sum(len(table.state) for table in those) for those in (self.tables, files.tables))
+        return (
+            f"reading the keys of {to_read:,} of {all_files:,} source files: the others share no year and no key with the "
+            "changed files"
+        )
+
+    def _refuse_before_rows_are_read(self, files: AffectedFiles, named: set[str]) -> None:
+        """Raise where a year asked for is in no file, or the lake has keys that an upsert cannot use. With all files, the lake is
+        prepared in between. ``named``: the years that the files name."""
+        if self.config.years:
+            present = named | files.unchanged_years
+            years_to_replace(present, self.config, self._emptied(present))
+        if files.tables is self.tables:
+            self.lake.prepare()
+        if not self.is_refresh and any(table.system == "hes" for table in self.tables):
+            refuse_bare_keys(self.lake)
+
+    def _emptied(self, present: set[str]) -> dict[str, frozenset[str]]:
+        """The years that a refresh empties, where the files have rows of the years ``present``."""
+        return emptied_years(self.lake, self.config, present, self.config.years) if self.is_refresh else {}
+
+    def _plan_counted(self, classified: list[ClassifiedTable], found: FileCounts, read: AffectedFiles) -> Plan:
+        """The plan that follows from the row counts of the files that were ``read``."""
         datasets = sorted({item.dataset for item in classified})
-        existing = existing_records(lake, datasets, years_to_write)
-        if refresh and not config.accept_shrunken:
-            for dataset in datasets:
-                counts = found.years.get(dataset, {})
-                refuse_shrunken(
-                    RECORD_TABLES[dataset].full_name, existing.rows_by_year(dataset), counts, config, years_to_write
-                )
-    made = batches(found, years_to_write, BATCH_ROWS, emptied) if years_to_write else []
-    return Plan(config.mode, classified, found, existing, years, made, emptied)
+        with _unusable_rows_noted(found) as unusable:
+            present = {*read.unchanged_years, *(year for counts in found.years.values() for year in counts)}
+            emptied = self._emptied(present)
+            if not present and not self.is_refresh and _withdrawn_rows(found):
+                # A submission that only withdraws records may take them out of any year.
+                present = {year for dataset in datasets for year in self.lake.years(RECORD_TABLES[dataset])}
+            years = years_to_replace(present, self.config, emptied, unusable)
+            years_to_write = sorted((set(years) - read.unchanged_years) | emptied.keys())
+            if self.is_refresh:
+                in_files = read.unchanged_years | read.other_years | found.usable_years()
+                refuse_in_two_years(self.lake, classified, found, self.config, {*years, *emptied}, in_files)
+            existing = existing_records(self.lake, datasets, years_to_write)
+            if self.is_refresh and not self.config.accept_shrunken:
+                for dataset in datasets:
+                    before, now = existing.rows_by_year(dataset), found.years.get(dataset, {})
+                    refuse_shrunken(RECORD_TABLES[dataset].full_name, before, now, self.config, years_to_write)
+        made = batches(found, years_to_write, BATCH_ROWS, emptied) if years_to_write else []
+        return Plan(self.config.mode, classified, found, existing, years, made, emptied)
 
 
 def _withdrawn_rows(found: FileCounts) -> int:
