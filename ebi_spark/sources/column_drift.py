@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ebi_spark.lake.local_tables import LocalLake
+from ebi_spark.sources.last_audits import last_audits
 from ebi_spark.sources.layouts import Layout, layouts, likeness
 from ebi_spark.sources.reader import Group, SourceTable
-from ebi_spark.tables.silver import INGEST_AUDIT
 
 # How many column names a warning lists.
 SHOWN = 10
@@ -128,7 +128,7 @@ def last_ingested(lake: LocalLake, tables: Iterable[SourceTable]) -> dict[tuple[
     """
     present = {path for table in tables for path in table.state}
     found: dict[tuple[str, str], list[Group]] = {}
-    for row in _last_audit(lake, present):
+    for row in _last_ingest(lake, present):
         group = Group((row["source_file"],), tuple(row["columns_missing"] or ()), tuple(row["columns_extra"] or ()))
         found.setdefault((row["source_system"], row["role"]), []).append(group)
     return {place: merge_columns(groups) for place, groups in found.items()}
@@ -138,7 +138,7 @@ def columns_in_lake(lake: LocalLake) -> list[dict[str, Any]]:
     """For `status`: the optional columns that the files of the last ingest lack, with probable new names, and their
     columns that are not used. A dictionary for each group of files with the same columns."""
     groups: dict[tuple[Any, ...], list[str]] = {}
-    for row in _last_audit(lake):
+    for row in _last_ingest(lake):
         key = (
             row["source_system"],
             row["role"],
@@ -165,25 +165,19 @@ def columns_in_lake(lake: LocalLake) -> list[dict[str, Any]]:
     return found
 
 
-def _last_audit(lake: LocalLake, besides: Collection[str] = ()) -> list[dict[str, Any]]:
+def _last_ingest(lake: LocalLake, besides: Collection[str] = ()) -> list[dict[str, Any]]:
     """The newest audit row of each file of the last ingest of each system and role, and of the files ``besides``."""
-    if not lake.exists(INGEST_AUDIT):
-        return []
-    names = ("source_system", "role", "source_file", "columns_missing", "columns_extra", "column_notes")
-    rows = [
-        row
-        for row in lake.small_rows(INGEST_AUDIT, [*names, "run_id", "written_at"])
+    newest = last_audits(lake, ("run_id", "columns_missing", "columns_extra", "column_notes"))
+    audits = {
+        file: row
+        for file, row in newest.items()
         if row["columns_missing"] is not None or row["columns_extra"] is not None
+    }
+    last_run: dict[tuple[str, str], str] = {}
+    for (system, role, _), row in audits.items():
+        last_run.setdefault((system, role), row["run_id"])
+    return [
+        row
+        for (system, role, path), row in sorted(audits.items())
+        if row["run_id"] == last_run[system, role] or path in besides
     ]
-    last: dict[tuple[str, str], str] = {}
-    latest: dict[tuple[str, str, str], int] = {}
-    for row in sorted(rows, key=lambda row: row["written_at"] or 0):
-        last[row["source_system"], row["role"]] = row["run_id"]
-        latest[row["source_system"], row["role"], row["source_file"]] = row["written_at"]
-    found = []
-    for row in rows:
-        place = (row["source_system"], row["role"])
-        newest = row["written_at"] == latest[*place, row["source_file"]] and row["source_file"] in besides
-        if row["run_id"] == last[place] or newest:
-            found.append({name: row[name] for name in names})
-    return sorted(found, key=lambda row: (row["source_system"], row["role"], row["source_file"]))
