@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import shipped_document
@@ -92,9 +92,12 @@ class Layout:
 
     def known_names(self) -> set[str]:
         """Every column name that the layout knows, upper case."""
-        return {*self._field_of, *(name for run in self.numbered.values() for name in run.all_names())}
+        return {*self._field_of, *self._numbered_names()}
 
-    @property
+    def _numbered_names(self) -> set[str]:
+        return {name for run in self.numbered.values() for name in run.all_names()}
+
+    @cached_property
     def _field_of(self) -> dict[str, str]:
         return {name: ours for ours, options in self.columns.items() for name in options}
 
@@ -110,16 +113,62 @@ class Layout:
         source files use → the file's own name). Raises an :class:`InputError` that names ``where`` if a required column
         is missing, a name appears twice, or the setting names a column that does not exist.
         """
+        by_upper = self._by_name(present, where)
+        self._refuse_wrong_settings(renamed, by_upper, where)
+        override = {ours.upper(): by_upper[theirs.upper()] for ours, theirs in renamed.items()}
+        available = {**by_upper, **override}
+        single: dict[str, str] = {}
+        for ours, options in self.columns.items():
+            # A column that the configuration maps, by our name or by one of the source's, takes precedence over one
+            # found by name.
+            mapped = [name for name in (ours.upper(), *options) if name in override]
+            if called := next((name for name in (*mapped, *options) if name in available), None):
+                single[ours] = available[called]
+        families = {ours: found for ours, run in self.numbered.items() if (found := run.families(available))}
+        concats = {
+            ours: listed
+            for ours, run in self.numbered.items()
+            if (listed := [available[option] for option in run.concat if option in available])
+        }
+        self._refuse_missing({*single, *families, *concats}, by_upper, where)
+        gaps = [
+            self.numbered[ours].names(form, number)[0]
+            for ours, by_form in families.items()
+            for form, family in by_form.items()
+            for number, place in enumerate(family, 1)
+            if not place
+        ]
+        mapping = ColumnMapping(
+            single,
+            {ours: list(by_form.values()) for ours, by_form in families.items()},
+            concats,
+            missing=(*self._missing(single), *gaps),
+            mapped=frozenset(map(self.field_named, renamed)),
+        )
+        used, known = mapping.used(), self.known_names()
+        unused = {upper: name for upper, name in by_upper.items() if name not in used}
+        notes = self._unread(single, unused) + self._beside_each_other(single)
+        notes += [note for ours in self.numbered for note in _family_notes(ours, mapping.runs, concats)]
+        extra = tuple(sorted(name for upper, name in unused.items() if upper not in known))
+        return replace(mapping, extra=extra, notes=tuple(notes))
+
+    def _by_name(self, present: list[str], where: str) -> dict[str, str]:
+        """The columns of a file by their name in upper case. Raises an :class:`InputError` if a known name appears twice."""
         known = self.known_names()
-        by_upper: dict[str, str] = {}
+        found: dict[str, str] = {}
         for name in present:
             upper = name.strip().strip("\ufeff").upper()
-            if upper in by_upper and upper in known:
+            if upper in found and upper in known:
                 raise InputError(
                     f"{where}: the column {upper} appears twice (upper and lower case make no difference)",
                     remedy="remove or rename one of them at the source",
                 )
-            by_upper.setdefault(upper, name)
+            found.setdefault(upper, name)
+        return found
+
+    def _refuse_wrong_settings(self, renamed: dict[str, str], by_upper: Collection[str], where: str) -> None:
+        """Raise an :class:`InputError` if the configuration maps a column that the layout or the file does not have."""
+        known = self.known_names()
         for ours, theirs in renamed.items():
             if ours not in self.columns and ours.upper() not in known:
                 raise InputError(
@@ -132,54 +181,22 @@ class Layout:
                     f"{where}: the configuration maps {ours} to {theirs}, but the file has no such column",
                     remedy=f"did you mean {near}?" if near else "correct `columns`",
                 )
-        override = {ours.upper(): by_upper[theirs.upper()] for ours, theirs in renamed.items()}
-        available = {**by_upper, **override}
-        single: dict[str, str] = {}
-        for ours, options in self.columns.items():
-            # A column that the configuration maps, by our name or by one of the source's, takes precedence over one
-            # found by name.
-            mapped = [name for name in (ours.upper(), *options) if name in override]
-            if called := next((name for name in (*mapped, *options) if name in available), None):
-                single[ours] = available[called]
-        runs: dict[str, list[Family]] = {}
-        concats: dict[str, list[str]] = {}
-        gaps: list[str] = []
-        for ours, run in self.numbered.items():
-            if families := run.families(available):
-                runs[ours] = list(families.values())
-                gaps += [
-                    run.names(form, number)[0]
-                    for form, family in families.items()
-                    for number, place in enumerate(family, 1)
-                    if not place
-                ]
-            if listed := [available[option] for option in run.concat if option in available]:
-                concats[ours] = listed
-        missing = sorted(self.required - single.keys() - runs.keys() - concats.keys() - self._one_is_there(single))
-        if missing:
-            ours = missing[0]
-            wanted = self.wanted(ours)
-            near = nearest(self, ours, wanted, [name for name in by_upper if name not in known])
-            hint = f"the most similar name in the file is {by_upper[near]}: " if near else ""
-            called = wanted[0] if ours in self.columns else f"{wanted[0]} … or {self.numbered[ours].concat[0]}"
-            others = ", ".join(f"{self.wanted(name)[0]} ({name})" for name in missing[1:])
-            raise InputError(
-                f"{where}: the column {called} is missing ({self.title}){f'. Also missing: {others}' if others else ''}",
-                remedy=f"{hint}map it under `columns: {{{ours}: …}}`, or correct the delimiter or header if all are missing",
-            )
-        found = ColumnMapping(
-            single,
-            runs,
-            concats,
-            missing=(*self._missing(single), *gaps),
-            mapped=frozenset(map(self.field_named, renamed)),
+
+    def _refuse_missing(self, found: Collection[str], by_upper: dict[str, str], where: str) -> None:
+        """Raise an :class:`InputError` if a required column is not among ours that were ``found``."""
+        missing = sorted(self.required - set(found) - self._one_is_there(found))
+        if not missing:
+            return
+        ours, known = missing[0], self.known_names()
+        wanted = self.wanted(ours)
+        near = nearest(self, ours, wanted, [name for name in by_upper if name not in known])
+        hint = f"the most similar name in the file is {by_upper[near]}: " if near else ""
+        called = wanted[0] if ours in self.columns else f"{wanted[0]} … or {self.numbered[ours].concat[0]}"
+        others = ", ".join(f"{self.wanted(name)[0]} ({name})" for name in missing[1:])
+        raise InputError(
+            f"{where}: the column {called} is missing ({self.title}){f'. Also missing: {others}' if others else ''}",
+            remedy=f"{hint}map it under `columns: {{{ours}: …}}`, or correct the delimiter or header if all are missing",
         )
-        used = found.used()
-        unused = {upper: name for upper, name in by_upper.items() if name not in used}
-        notes = self._unread(single, unused) + self._beside_each_other(single)
-        notes += [note for ours in self.numbered for note in _family_notes(ours, runs, concats)]
-        extra = tuple(sorted(name for upper, name in unused.items() if upper not in known))
-        return replace(found, extra=extra, notes=tuple(notes))
 
     def wanted(self, ours: str) -> tuple[str, ...]:
         """The names that our column can have in a file, the best first; for numbered columns, those of the first
@@ -193,9 +210,9 @@ class Layout:
         """Our name of a column that the configuration names by our name or by one that source files use."""
         return name if name in self.columns else self._field_of.get(name.upper(), name)
 
-    def _one_is_there(self, single: Collection[str]) -> set[str]:
+    def _one_is_there(self, found: Collection[str]) -> set[str]:
         """The columns of those groups of ``one_of`` from which the file has a column."""
-        return {ours for group in self.one_of if any(name in single for name in group) for ours in group}
+        return {ours for group in self.one_of if any(name in found for name in group) for ours in group}
 
     def _missing(self, single: Collection[str]) -> list[str]:
         """Our optional columns that are missing. If several columns mean the same, one of them is enough."""
@@ -219,7 +236,7 @@ class Layout:
             f"`columns: {{{ours}: …}}`"
             for ours, names in by_field.items()
         ]
-        numbered = {name for run in self.numbered.values() for name in run.all_names()}
+        numbered = self._numbered_names()
         others = [name for name in sorted(unused) if name in numbered]
         return lines + (
             [f"not used: {', '.join(others)}, because `columns` maps another column in its place"] if others else []
