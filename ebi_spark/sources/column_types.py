@@ -42,10 +42,10 @@ _DAY_TYPES = (DateType, TimestampType, TimestampNTZType)
 _EXACT_BELOW: dict[type[DataType], int] = {DoubleType: 1 << 53, FloatType: 1 << 24}
 
 
-def refuse_other_types(schema: StructType, resolved: ColumnMapping, where: str) -> None:
+def refuse_other_types(schema: StructType, mapping: ColumnMapping, where: str) -> None:
     """Raise an :class:`InputError` that names column and type if a column that is read has a type that does not fit."""
     types = {item.name: item.dataType for item in schema.fields}
-    for ours, name in [*resolved.single.items(), *resolved.lists()]:
+    for ours, name in [*mapping.single.items(), *mapping.lists()]:
         kind = types[name]
         if isinstance(kind, StringType | NumericType | NullType) or (ours in DAYS and isinstance(kind, _DAY_TYPES)):
             continue
@@ -101,13 +101,13 @@ def united(frames: Sequence[DataFrame]) -> DataFrame:
     )
 
 
-def inexact_key(schema: StructType, resolved: ColumnMapping) -> Column | None:
+def inexact_key(schema: StructType, mapping: ColumnMapping) -> Column | None:
     """Whether a row has a key stored as a floating-point number that is too large to be exact. None if no key is
     one."""
     types = {item.name: item.dataType for item in schema.fields}
     found = []
     for ours in KEYS:
-        name = resolved.single.get(ours)
+        name = mapping.single.get(ours)
         most = _EXACT_BELOW.get(type(types[name])) if name else None
         if name and most:
             found.append(F.coalesce(F.abs(F.col(sql_name(name))) >= F.lit(most), F.lit(False)))

@@ -64,6 +64,23 @@ class FileFormat:
     plain: bool = False  # no line has to be checked again after parsing
 
 
+def group_by_format(found: Iterable[tuple[str, str, FileFormat]]) -> dict[tuple[FileFormat, str], list[str]]:
+    """Files of one format together. ``found``: (path that the configuration states, file, its format). Parquet files of a folder are
+    grouped with the folder, because Spark reads the names of its subfolders as columns; for other files it is empty.
+
+    | path | file        | format  | → format, folder | files                    |
+    |------|-------------|---------|------------------|--------------------------|
+    | a    | a/1.parquet | parquet | parquet, a       | a/1.parquet, a/2.parquet |
+    | a    | a/2.parquet | parquet |                  |                          |
+    | b    | b/1.csv     | csv     | csv, (empty)     | b/1.csv                  |
+    """
+    groups: dict[tuple[FileFormat, str], list[str]] = {}
+    for path, file, form in found:
+        base = path if form.format == "parquet" and file != path else ""
+        groups.setdefault((form, base), []).append(file)
+    return groups
+
+
 def is_remote(path: str) -> bool:
     """Whether a path is in a store that Python's file functions cannot read."""
     return "://" in path or path.startswith("dbfs:")

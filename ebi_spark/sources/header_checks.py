@@ -14,7 +14,7 @@ from pyspark.sql.types import DataType, NullType, StructField, StructType
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import TableSource
 from ebi_spark.sources.column_types import refuse_other_types
-from ebi_spark.sources.file_inventory import FileFormat, FindFiles, file_headers, find_files, is_remote
+from ebi_spark.sources.file_inventory import FileFormat, FindFiles, file_headers, find_files, group_by_format, is_remote
 from ebi_spark.sources.layouts import layout_for
 from ebi_spark.sources.platforms import best_fit
 from ebi_spark.sources.reader import first_of, refuse_without_extract_date
@@ -42,7 +42,7 @@ def check_headers(source: TableSource, where: str, config: RunConfig, find: Find
         return CheckedFiles(0, (0, 0), tuple(f"the columns of the table {name}" for name in source.catalogue_tables))
     layout = layout_for(source.role, config)
     not_checked: list[str] = []
-    alike: dict[tuple[FileFormat, str], list[str]] = {}
+    checked: list[tuple[str, str, FileFormat]] = []
     for path in find(source, where):
         if is_remote(path):
             not_checked.append(f"{path}, which is not on this machine")
@@ -51,19 +51,19 @@ def check_headers(source: TableSource, where: str, config: RunConfig, find: Find
             if form.format == "delta":
                 not_checked.append(f"the columns of the Delta table {path}")
             else:
-                alike.setdefault((form, path if form.format == "parquet" and file != path else ""), []).append(file)
+                checked.append((path, file, form))
     read, fits = [], []
-    for (form, base), files in alike.items():
+    for (form, base), files in group_by_format(checked).items():
         named = f"{where}: {first_of(files)}"
         columns = [*form.columns, *(_folder_columns(files[0], base, form) if base else ())]
-        resolved = layout.resolve(columns, source.columns, named)
+        mapping = layout.resolve(columns, source.columns, named)
         if form.format == "parquet":
-            refuse_other_types(_types(files[0], columns), resolved, named)
-        refuse_without_extract_date(source, resolved, where, config)
-        read.append(len(resolved.used()))
+            refuse_other_types(_types(files[0], columns), mapping, named)
+        refuse_without_extract_date(source, mapping, where, config)
+        read.append(len(mapping.used()))
         fits += [item.title for item in best_fit(source.role, columns)]
     columns_read = (min(read, default=0), max(read, default=0))
-    return CheckedFiles(sum(map(len, alike.values())), columns_read, tuple(not_checked), tuple(dict.fromkeys(fits)))
+    return CheckedFiles(len(checked), columns_read, tuple(not_checked), tuple(dict.fromkeys(fits)))
 
 
 def _folder_columns(path: str, base: str, form: FileFormat) -> list[str]:

@@ -1,8 +1,9 @@
 """Source tables as DataFrames under our column names, with the file that each row is in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
@@ -22,6 +23,7 @@ from ebi_spark.sources.file_inventory import (
     FindFiles,
     file_formats,
     find_files,
+    group_by_format,
     is_remote,
     stated_for,
     within,
@@ -158,23 +160,23 @@ def read_table(
     state = state_of(files)
     frames: list[DataFrame] = []
     groups: list[Group] = []
-    for paths, frame, resolved, form in _opened(spark, source, files, layout, where, config):
-        refuse_without_extract_date(source, resolved, where, config)
-        name = paths[0] if source.catalogue_tables else ""
-        frames.append(_under_our_names(frame, resolved, layout, source, form, config, name))
-        read = {ours: name.upper() for ours, name in resolved.single.items()}
-        groups.append(Group(tuple(paths), resolved.missing, resolved.extra, resolved.notes, read, resolved.mapped))
+    for opened in _opened(spark, source, files, layout, where, config):
+        mapping = opened.mapping
+        refuse_without_extract_date(source, mapping, where, config)
+        frames.append(_under_our_names(opened, layout, source, config))
+        read = {ours: name.upper() for ours, name in mapping.single.items()}
+        groups.append(Group(tuple(opened.paths), mapping.missing, mapping.extra, mapping.notes, read, mapping.mapped))
     return SourceTable("", source.role, united(frames), files, groups, state)
 
 
-def refuse_without_extract_date(source: TableSource, resolved: ColumnMapping, where: str, config: RunConfig) -> None:
+def refuse_without_extract_date(source: TableSource, mapping: ColumnMapping, where: str, config: RunConfig) -> None:
     """Raise an :class:`InputError` if a file of an upsert does not say from which extract its rows are. Registers are
     always read whole."""
     if (
         config.mode == "upsert"
         and source.role not in ROLES[REGISTERS]
         and not source.extract_date
-        and "extract_date" not in resolved.single
+        and "extract_date" not in mapping.single
     ):
         found_as = layouts()[source.role].columns["extract_date"][0]
         raise InputError(
@@ -185,33 +187,42 @@ def refuse_without_extract_date(source: TableSource, resolved: ColumnMapping, wh
         )
 
 
+class _Opened(NamedTuple):
+    """A group of files, or a table of a catalogue, with its rows as they are there. ``form``: the format of text files,
+    otherwise None."""
+
+    paths: list[str]
+    rows: DataFrame
+    mapping: ColumnMapping
+    form: FileFormat | None = None
+
+
 def _opened(
     spark: SparkSession, source: TableSource, files: list[str], layout: Layout, where: str, config: RunConfig
-) -> Iterable[tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]]:
-    """(paths, rows as they are in the files, column mapping, format of a text file or None), for each group of
-    files."""
+) -> Iterator[_Opened]:
+    """Each table of a catalogue and each group of files of one source table."""
 
-    def typed(paths: list[str], frame: DataFrame) -> tuple[list[str], DataFrame, ColumnMapping, FileFormat | None]:
+    def typed(paths: list[str], frame: DataFrame) -> _Opened:
         named = f"{where}: {first_of(paths)}"
-        resolved = layout.resolve(frame.columns, source.columns, named)
-        refuse_other_types(frame.schema, resolved, named)
-        return paths, frame, resolved, None
+        mapping = layout.resolve(frame.columns, source.columns, named)
+        refuse_other_types(frame.schema, mapping, named)
+        return _Opened(paths, frame, mapping)
+
+    def formats() -> Iterator[tuple[str, str, FileFormat]]:
+        for path in files:
+            if is_remote(path):
+                yield path, path, _remote_form(spark, path, source)
+            else:
+                for file, form in file_formats(path, source, layout, where, config).items():
+                    yield path, file, form
 
     try:
         for name in source.catalogue_tables:
             yield typed([name], _as_now(spark, table=name))
-        groups: dict[tuple[FileFormat, str], list[str]] = {}
-        for path in files:
-            if is_remote(path):
-                groups.setdefault((_remote_form(spark, path, source), ""), []).append(path)
-                continue
-            for file, form in file_formats(path, source, layout, where, config).items():
-                base = path if form.format == "parquet" and file != path else ""
-                groups.setdefault((form, base), []).append(file)
-        for (form, base), paths in groups.items():
+        for (form, base), paths in group_by_format(formats()).items():
             if form.format == "csv":
-                resolved = layout.resolve(list(form.columns), source.columns, f"{where}: {first_of(paths)}")
-                yield paths, _read_csv(spark, form, paths, source.encoding or "utf-8"), resolved, form
+                mapping = layout.resolve(list(form.columns), source.columns, f"{where}: {first_of(paths)}")
+                yield _Opened(paths, _read_csv(spark, form, paths, source.encoding or "utf-8"), mapping, form)
             elif form.format == "delta":
                 for path in paths:
                     yield typed([path], _as_now(spark, path=path))
@@ -308,84 +319,81 @@ def _distinct(names: tuple[str, ...]) -> list[str]:
     return distinct
 
 
-def _under_our_names(
-    frame: DataFrame,
-    resolved: ColumnMapping,
-    layout: Layout,
-    source: TableSource,
-    form: FileFormat | None,
-    config: RunConfig,
-    table: str,
-) -> DataFrame:
-    """``frame`` with the columns of :class:`SourceTable`.
-
-    ``form``: the format of a text file, otherwise None. ``table``: the name of a table of a catalogue, empty for files.
-    """
-    types = {item.name: item.dataType for item in frame.schema.fields}
+def _under_our_names(opened: _Opened, layout: Layout, source: TableSource, config: RunConfig) -> DataFrame:
+    """The rows with the columns of :class:`SourceTable`."""
+    mapping = opened.mapping
+    types = {item.name: item.dataType for item in opened.rows.schema.fields}
 
     def text(name: str) -> Column:
         return as_text(name, types[name])
 
     def read(ours: str) -> Column:
-        column = as_read(ours, resolved.single[ours], types[resolved.single[ours]])
+        column = as_read(ours, mapping.single[ours], types[mapping.single[ours]])
         if ours != "record_id" or source.role not in YEARLY_KEYS:
             return column
-        year, day = (read(name) if name in resolved.single else None for name in YEARLY_KEYS[source.role])
+        year, day = (read(name) if name in mapping.single else None for name in YEARLY_KEYS[source.role])
         key = key_with_year(column, year, day, config.bare_year)
         return key_of_code(key, read("place")) if source.role in CODE_TABLES else key
 
     singles = [
-        (read(ours) if ours in resolved.single else F.lit(None).cast("string")).alias(ours)
+        (read(ours) if ours in mapping.single else F.lit(None).cast("string")).alias(ours)
         for ours in layout.columns
         if ours != "extract_date"
     ]
-    extract = text(resolved.single["extract_date"]) if "extract_date" in resolved.single else F.lit(source.extract_date)
-    runs = []
-    for ours in layout.numbered:
-        families = [[[text(name) for name in place] for place in family] for family in resolved.runs.get(ours, ())]
-        concats = [text(name) for name in resolved.concats.get(ours, ())]
-        runs.append(listed(families, or_else=bool(concats)).alias(ours))
-        runs.append(first_with_code(concats).alias(f"{ours}_concat"))
-    own_names = [name for name in frame.columns if name != CORRUPT]
+    extract = text(mapping.single["extract_date"]) if "extract_date" in mapping.single else F.lit(source.extract_date)
+    own_names = [name for name in opened.rows.columns if name != CORRUPT]
     # Two rows of one key are the same if all columns except the extract date agree, whatever the columns' case or
     # order.
-    compared = sorted((n for n in own_names if n != resolved.single.get("extract_date")), key=str.upper)
-    content = F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared])
-    names = F.array(*[F.lit(name) for name in own_names])
-    values = F.array(*[text(name) for name in own_names])
-    if form is not None:
-        corrupt = F.col(CORRUPT)
-        if not form.plain:
-            unusable = _unusable_line(resolved, layout, source, config.max_field_bytes)
-            corrupt = F.coalesce(corrupt, F.when(unusable, F.lit(UNUSABLE)))
-    else:
-        inexact = inexact_key(frame.schema, resolved)
-        corrupt = F.lit(None).cast("string") if inexact is None else F.when(inexact, F.lit(UNUSABLE))
-    if table:
-        lineage = [
-            F.lit(table).alias("source_file"),
-            F.lit(None).cast("long").alias("file_bytes"),
-            F.lit(None).cast("timestamp").alias("file_modified"),
-        ]
-    else:
-        uri = F.col("_metadata.file_path")
-        path = _after_start(uri, "file:///", 7).otherwise(_after_start(uri, "file:/", 5).otherwise(uri))
-        decoded = F.when(path.contains("%"), F.url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))).otherwise(path)
-        lineage = [
-            decoded.alias("source_file"),
-            F.col("_metadata.file_size").alias("file_bytes"),
-            F.col("_metadata.file_modification_time").alias("file_modified"),
-        ]
-    return frame.select(
+    compared = sorted((n for n in own_names if n != mapping.single.get("extract_date")), key=str.upper)
+    return opened.rows.select(
         *singles,
-        *runs,
+        *_code_lists(mapping, layout, text),
         extract.cast("string").alias("extract_date"),
-        content.alias("content"),
-        corrupt.alias("corrupt"),
-        names.alias("raw_names"),
-        values.alias("raw_values"),
-        *lineage,
+        F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared]).alias("content"),
+        _corrupt(opened, layout, source, config.max_field_bytes).alias("corrupt"),
+        F.array(*[F.lit(name) for name in own_names]).alias("raw_names"),
+        F.array(*[text(name) for name in own_names]).alias("raw_values"),
+        *(_lineage_of_table(opened.paths[0]) if source.catalogue_tables else _lineage_of_files()),
     )
+
+
+def _code_lists(mapping: ColumnMapping, layout: Layout, text: Callable[[str], Column]) -> Iterator[Column]:
+    """The numbered columns as lists, and the columns with all the codes. ``text``: reads a column of the files as text."""
+    for ours in layout.numbered:
+        families = [[[text(name) for name in place] for place in family] for family in mapping.runs.get(ours, ())]
+        concats = [text(name) for name in mapping.concats.get(ours, ())]
+        yield listed(families, or_else=bool(concats)).alias(ours)
+        yield first_with_code(concats).alias(f"{ours}_concat")
+
+
+def _corrupt(opened: _Opened, layout: Layout, source: TableSource, most_bytes: int) -> Column:
+    """``corrupt`` of :class:`SourceTable`."""
+    if opened.form is None:
+        inexact = inexact_key(opened.rows.schema, opened.mapping)
+        return F.lit(None).cast("string") if inexact is None else F.when(inexact, F.lit(UNUSABLE))
+    if opened.form.plain:
+        return F.col(CORRUPT)
+    unusable = _unusable_line(opened.mapping, layout, source, most_bytes)
+    return F.coalesce(F.col(CORRUPT), F.when(unusable, F.lit(UNUSABLE)))
+
+
+def _lineage_of_table(name: str) -> list[Column]:
+    return [
+        F.lit(name).alias("source_file"),
+        F.lit(None).cast("long").alias("file_bytes"),
+        F.lit(None).cast("timestamp").alias("file_modified"),
+    ]
+
+
+def _lineage_of_files() -> list[Column]:
+    uri = F.col("_metadata.file_path")
+    path = _after_start(uri, "file:///", 7).otherwise(_after_start(uri, "file:/", 5).otherwise(uri))
+    decoded = F.when(path.contains("%"), F.url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))).otherwise(path)
+    return [
+        decoded.alias("source_file"),
+        F.col("_metadata.file_size").alias("file_bytes"),
+        F.col("_metadata.file_modification_time").alias("file_modified"),
+    ]
 
 
 def _after_start(uri: Column, start: str, at: int) -> Column:
@@ -394,16 +402,16 @@ def _after_start(uri: Column, start: str, at: int) -> Column:
     return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
 
 
-def _unusable_line(resolved: ColumnMapping, layout: Layout, source: TableSource, most_bytes: int) -> Column:
+def _unusable_line(mapping: ColumnMapping, layout: Layout, source: TableSource, most_bytes: int) -> Column:
     """Whether a line cannot be used although it has the right number of fields.
 
     It is a repeated header, or a field that is read is longer than allowed, has a NUL byte or could not be decoded.
     """
-    names = [*resolved.single.values(), *(name for _, name in resolved.lists())]
+    names = [*mapping.single.values(), *(name for _, name in mapping.lists())]
     fields = [F.col(sql_name(name)) for name in dict.fromkeys(names)]
     together = F.concat_ws("\x1f", *fields)
     longest = F.greatest(*[F.coalesce(F.octet_length(column), F.lit(0)) for column in fields])
-    key = F.col(sql_name(resolved.single[layout.key]))
+    key = F.col(sql_name(mapping.single[layout.key]))
     return (
         together.contains("\x00")
         | together.contains(_REPLACEMENT)
