@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake
@@ -45,7 +45,7 @@ class ExistingRecords:
         found: dict[File, RecordCount] = {}
         for row in self.records.get(dataset, ()):
             if row[YEAR] in years:
-                if (row["run_id"], row["source_file"]) not in self.audited:
+                if not self._is_audited(row):
                     return None
                 file = row["source_system"], row["source_file"]
                 so_far = found.setdefault(file, RecordCount())
@@ -62,11 +62,14 @@ class ExistingRecords:
         for row in self.quarantine:
             counts = row[YEAR] in years or (row[YEAR] == UNKNOWN_YEAR and row["source_file"] in files_without_year)
             if counts and row["dataset"] in datasets:
-                if (row["run_id"], row["source_file"]) not in self.audited:
+                if not self._is_audited(row):
                     return None
                 number += row["rows"]
                 found.add(row)
         return number, found
+
+    def _is_audited(self, row: Row) -> bool:
+        return (row["run_id"], row["source_file"]) in self.audited
 
     def files_without_year(self, datasets: Collection[str]) -> set[str]:
         """The files that have quarantined rows without a year."""

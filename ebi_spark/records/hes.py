@@ -146,6 +146,27 @@ def _spell_key() -> Column:
     )
 
 
+def _first_with_operation(episodes: Column) -> Column:
+    """The first of a spell's episodes whose first operation is an operation; NULL if none has one."""
+    # A default code says that there was no operation, or that no code fits: neither says what an operation was.
+    no_operation = default_codes_of("procedure_codes")
+
+    def has_operation(episode: Column) -> Column:
+        code = episode["first_operation"]
+        return code.rlike("^[A-Z][0-9]{2}") & ~code.isin(*no_operation)
+
+    return F.get(F.filter(episodes, has_operation), F.lit(0))
+
+
+def _is_incomplete(episodes: Column) -> Column:
+    """Whether the EPIORDER of a spell's episodes does not run from 1 without a gap."""
+    orders = F.filter(
+        F.transform(episodes, lambda e: e["episode_order"]), lambda n: n.between(1, HIGHEST_EPISODE_ORDER)
+    )
+    gap = F.array_max(orders) > F.size(F.array_distinct(orders))
+    return (F.size(orders) > 0) & ((F.array_min(orders) > 1) | gap)
+
+
 _FROM_FIRST = (
     "record_id", "person_id", "provider_code", "commissioner_code", "gp_practice_code", "lsoa", "sex", "age",
     "age_years", "administrative_category", "treatment_function", "admission_date", "admission_method",
@@ -177,17 +198,7 @@ def build_spells(episodes: DataFrame) -> DataFrame:
         F.array_sort(F.collect_list(F.struct(*carried))).alias("list")
     )
     listed = F.col("list")
-    first, last = F.get(listed, F.lit(0)), F.get(listed, F.size(listed) - 1)
-    # A default code says that there was no operation, or that no code fits: neither says what an operation was.
-    no_operation = default_codes_of("procedure_codes")
-    operated = F.get(
-        F.filter(
-            listed,
-            lambda e: e["first_operation"].rlike("^[A-Z][0-9]{2}") & ~e["first_operation"].isin(*no_operation),
-        ),
-        F.lit(0),
-    )
-    orders = F.filter(F.transform(listed, lambda e: e["episode_order"]), lambda n: n.between(1, HIGHEST_EPISODE_ORDER))
+    first, last, operated = F.get(listed, F.lit(0)), F.get(listed, F.size(listed) - 1), _first_with_operation(listed)
     spells = grouped.select(
         "financial_year",
         *[first[name].alias(name) for name in _FROM_FIRST],
@@ -204,10 +215,7 @@ def build_spells(episodes: DataFrame) -> DataFrame:
         .when(operated["first_diagnosis"].isNull(), F.lit(FIRST_OPERATION_FIRST_DIAGNOSIS))
         .otherwise(F.lit(FIRST_OPERATION))
         .alias("dominance_basis"),
-        (
-            (F.size(orders) > 0)
-            & ((F.array_min(orders) > 1) | (F.array_max(orders) > F.size(F.array_distinct(orders))))
-        ).alias("incomplete_spell"),
+        _is_incomplete(listed).alias("incomplete_spell"),
         F.size(listed).alias("episodes"),
         F.array_sort(F.array_distinct(F.flatten(F.transform(listed, lambda e: e["cleaned"])))).alias("cleaned"),
         F.array_max(F.transform(listed, lambda e: e["extract_date"])).alias("extract_date"),

@@ -60,14 +60,15 @@ def write_audit(
             done.not_written.update(by_reason)
     rows = []
     for item in plan.classified:
-        outcome = outcomes[item.dataset]
         for path, count in sorted(plan.file_counts.files[item.table_id].items()):
             if path in batch.files:
-                row = _audited(item, path, count, outcome, records, lake.run_id)
-                rows.append(row | {"rows_aside_before": 0 if quarantine_written else row["rows_quarantined"]})
-                done.rows_read += rows[-1]["rows_read"]
+                built = records.get((item.table.system, path), RecordCount())
+                row = _audited(item, path, count, outcomes[item.dataset], built)
+                quarantined_before = 0 if quarantine_written else row["rows_quarantined"]
+                rows.append(row | {"run_id": lake.run_id, "rows_aside_before": quarantined_before})
+                done.rows_read += row["rows_read"]
                 done.differing += count.differing
-                done.reasons.update(rows[-1]["reasons"])
+                done.reasons.update(row["reasons"])
     done.empty = [
         f"{system} {Path(path).name}: {name} is empty in all {made.records:,} records"
         for (system, path), made in sorted(records.items(), key=lambda item: item[0])
@@ -79,15 +80,10 @@ def write_audit(
 
 
 def _audited(
-    item: ClassifiedTable,
-    path: str,
-    count: FileCount,
-    outcome: Outcome,
-    records: dict[File, RecordCount],
-    run_id: str,
+    item: ClassifiedTable, path: str, count: FileCount, outcome: Outcome, built: RecordCount
 ) -> dict[str, Any]:
-    file = item.table.system, path
-    built = records.get(file, RecordCount())
+    """The audit row of one file, which has the row ``count`` and of which the records ``built`` were written."""
+    file, group = (item.table.system, path), item.table.group_of(path)
     makes_records = item.records is not None
     has_outcomes = makes_records or item.table.role.endswith("_withdrawn")
     not_written = outcome.not_written[file] if has_outcomes else Counter[str]()
@@ -96,7 +92,6 @@ def _audited(
     if contradicting:
         reasons[CONFLICTING] = reasons.get(CONFLICTING, 0) + contradicting
     return {
-        "run_id": run_id,
         "source_system": item.table.system,
         "dataset": item.dataset,
         "role": item.table.role,
@@ -117,8 +112,8 @@ def _audited(
         "year_disagrees": count.year_disagrees,
         "reasons": reasons,
         "cleaned": dict(built.cleaned) if makes_records else {},
-        "columns_missing": list(item.table.group_of(path).missing),
-        "columns_extra": list(item.table.group_of(path).extra),
-        "column_notes": list(item.table.group_of(path).notes),
+        "columns_missing": list(group.missing),
+        "columns_extra": list(group.extra),
+        "column_notes": list(group.notes),
         "written_at": datetime.now(UTC),
     }

@@ -85,14 +85,10 @@ def refuse_in_two_years(
         for row in joined.groupBy(YEAR, "source_file").agg(F.count("_met").alias("keys")).collect():
             if row["keys"]:
                 duplicated[row[YEAR]] += row["keys"]
-            now = [
-                count
-                for item in items
-                for path, count in found.files[item.table_id].items()
-                if path == row["source_file"]
-            ]
+            path = row["source_file"]
+            now = [counts[path] for counts in (found.files[item.table_id] for item in items) if path in counts]
             if now and not any(year == row[YEAR] for count in now for year, _ in count.outcome_checksums):
-                emptied.setdefault(row[YEAR], set()).add(row["source_file"].rpartition("/")[2])
+                emptied.setdefault(row[YEAR], set()).add(path.rpartition("/")[2])
         if duplicated or emptied:
             raise _in_two_years(lake, table, config, duplicated, emptied, replaced, in_files)
 

@@ -48,12 +48,17 @@ def write_quarantine(lake: Lake, plan: Plan, batch: Batch, outcomes: Mapping[str
         if any(in_batch.values()):
             frame = _without_superseded(lake, plan, frame)
         return _replace_by_file(lake, plan.classified, batch, frame)
+    return _replace_by_year(lake, plan, batch, frame, sum(in_batch.values()))
+
+
+def _replace_by_year(lake: Lake, plan: Plan, batch: Batch, frame: DataFrame, number: int) -> bool:
+    """After a refresh, replace the quarantined rows of the batch's years and files by ``frame``, which has this ``number`` of rows.
+    Returns whether anything was written."""
     known = {path for table_id in plan.file_counts.files for path in plan.file_counts.counts(table_id)}
     # Files that are no longer a source go with the first batch.
     gone = plan.existing.files_without_year(plan.datasets) - known if batch is plan.batches[0] else set()
     files = sorted(batch.files | gone)
     existing = plan.existing.quarantined_rows(batch.years, files, plan.datasets)
-    number = sum(in_batch.values())
     # Only where the numbers agree is it worth reading the rows to see whether they are the same.
     if existing and existing[0] == number and (not number or _checksum(frame) == existing[1]):
         return False
