@@ -43,9 +43,10 @@ def with_codes(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
     nothing = F.array(F.lit(None).cast("string"))
     in_places = F.when(first["place"] > 1, F.concat(nothing, found["code"])).otherwise(found["code"])
     own = has_code(F.concat_ws(",", F.array_join(ours, ","), F.col(f"{ours}_concat")))
+    stays = own | found.isNull()
     changed = {
-        ours: F.when(own | found.isNull(), F.col(ours)).otherwise(in_places),
-        f"{ours}_concat": F.when(own | found.isNull(), F.col(f"{ours}_concat")),
+        ours: F.when(stays, F.col(ours)).otherwise(in_places),
+        f"{ours}_concat": F.when(stays, F.col(f"{ours}_concat")),
     }
     if ours == "operation" and "procedure_date" in rows.columns:
         of_first = F.when(~own & (first["place"] == 1), first["day"])

@@ -156,7 +156,7 @@ class FileCounts:
             if year and not reasons
         }
 
-    def outcome_fingerprints(self, batch: "Batch") -> dict[str, dict[str, str]]:
+    def outcome_fingerprints(self, batch: Batch) -> dict[str, dict[str, str]]:
         """For each file of a batch, a fingerprint by year: its years that were asked for, and "" for rows without a
         year.
 
@@ -172,7 +172,7 @@ class FileCounts:
                         listed[path][year or ""].append(f"{table_id} {reasons}: {found}")
         return {path: {year: fingerprint(found) for year, found in by_year.items()} for path, by_year in listed.items()}
 
-    def due_from(self, batch: "Batch") -> dict[str, date]:
+    def due_from(self, batch: Batch) -> dict[str, date]:
         """The files of a batch that have rows of future days, each with the first day on which it has to be read
         again."""
         found: dict[str, date] = {}
@@ -183,7 +183,7 @@ class FileCounts:
                     found[path] = min(day, found.get(path, day))
         return found
 
-    def records(self, table_id: TableId, batch: "Batch") -> dict[str, RecordCount]:
+    def records(self, table_id: TableId, batch: Batch) -> dict[str, RecordCount]:
         """The records that one source table has of a batch, by file."""
         found: dict[str, RecordCount] = {}
         for path, count in self.files[table_id].items():

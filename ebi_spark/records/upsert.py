@@ -92,9 +92,7 @@ def compared_with_lake(incoming: DataFrame, lake: Lake, dataset: str, orphans: S
     same = F.col("content").eqNullSafe(F.col("_existing_content"))
     orphaned = F.col("_existing_run_id").isin(*orphans) if orphans else F.lit(False)
     outcome = (
-        F.when(
-            F.col("_withdrawn_record_id").isNotNull() & (extract("_withdrawn_extract_date") >= incoming_day), WITHDRAWN
-        )
+        F.when(F.col("_withdrawn_record_id").isNotNull() & _is_withdrawn(), WITHDRAWN)
         .when(F.col("_existing_record_id").isNull(), NEW)
         .when(incoming_day < existing_day, OLDER)
         .when(same_day & same & ~orphaned, UNCHANGED)

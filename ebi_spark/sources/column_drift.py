@@ -16,6 +16,8 @@ from ebi_spark.sources.reader import Group, SourceTable
 
 # How many column names a warning lists.
 SHOWN = 10
+# What the audit has of a file's columns: our missing ones, its own that are not used, and notes.
+_AUDITED = ("columns_missing", "columns_extra", "column_notes")
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,7 @@ def last_ingested(lake: LocalLake, tables: Iterable[SourceTable]) -> dict[tuple[
     present = {path for table in tables for path in table.state}
     found: dict[tuple[str, str], list[Group]] = {}
     for row in _last_ingest(lake, present):
-        group = Group((row["source_file"],), tuple(row["columns_missing"] or ()), tuple(row["columns_extra"] or ()))
-        found.setdefault((row["source_system"], row["role"]), []).append(group)
+        found.setdefault((row["source_system"], row["role"]), []).append(_group(row))
     return {place: merge_columns(groups) for place, groups in found.items()}
 
 
@@ -139,13 +140,8 @@ def columns_in_lake(lake: LocalLake) -> list[dict[str, Any]]:
     columns that are not used. A dictionary for each group of files with the same columns."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for row in _last_ingest(lake):
-        key = (
-            row["source_system"],
-            row["role"],
-            tuple(row["columns_missing"] or ()),
-            tuple(row["columns_extra"] or ()),
-            tuple(row["column_notes"] or ()),
-        )
+        group = _group(row)
+        key = (row["source_system"], row["role"], group.missing, group.extra, group.notes)
         groups.setdefault(key, []).append(row["source_file"])
     found = []
     for (system, role, missing, extra, notes), files in sorted(groups.items()):
@@ -165,9 +161,15 @@ def columns_in_lake(lake: LocalLake) -> list[dict[str, Any]]:
     return found
 
 
+def _group(row: Mapping[str, Any]) -> Group:
+    """The file of an audit row."""
+    missing, extra, notes = (tuple(row[name] or ()) for name in _AUDITED)
+    return Group((row["source_file"],), missing, extra, notes)
+
+
 def _last_ingest(lake: LocalLake, besides: Collection[str] = ()) -> list[dict[str, Any]]:
     """The newest audit row of each file of the last ingest of each system and role, and of the files ``besides``."""
-    newest = last_audits(lake, ("run_id", "columns_missing", "columns_extra", "column_notes"))
+    newest = last_audits(lake, ("run_id", *_AUDITED))
     audits = {
         file: row
         for file, row in newest.items()

@@ -345,13 +345,13 @@ def _refuse_huge_values(path: str, most: int, where: str) -> None:
         with pq.ParquetFile(path) as file:
             for group in range(file.metadata.num_row_groups):
                 described = file.metadata.row_group(group)
-                for number in range(described.num_columns):
-                    part = described.column(number)
-                    if part.physical_type != "BYTE_ARRAY" or part.total_uncompressed_size <= most:
+                for part in map(described.column, range(described.num_columns)):
+                    name, size = part.path_in_schema, part.total_uncompressed_size
+                    if part.physical_type != "BYTE_ARRAY" or size <= most:
                         continue
-                    if part.total_uncompressed_size > _PART_BYTES or _longest(file, group, part.path_in_schema) > most:
+                    if size > _PART_BYTES or _longest(file, group, name) > most:
                         raise InputError(
-                            f"{where}: {path}: the column {part.path_in_schema} has a value of more than {most:,} bytes, or a "
+                            f"{where}: {path}: the column {name} has a value of more than {most:,} bytes, or a "
                             f"row group with more than {_PART_BYTES:,} bytes of it",
                             remedy="check that it is the right column, and write the file again without it or in smaller row "
                             "groups",
@@ -437,15 +437,7 @@ def _csv_format(path: str, source: TableSource, layout: Layout, where: str) -> F
     else:
         if not source.delimiter:
             best = max(DELIMITERS, key=lambda d: len(_cells(lines[0], d)))
-        headers_file = source.headers_file or _headers_beside(path, known)
-        if headers_file is None:
-            raise InputError(
-                f"{where}: {path} has no header row that can be recognised (too few known column names in its first line), "
-                "and no headers file is named",
-                remedy="check that it is the right table. If it has a header row, map its names under `columns` (our name: the "
-                "file's own name); otherwise name the file that lists its columns: `headers_file: …`",
-            )
-        columns = _headers(headers_file, known, where)
+        columns = _columns_elsewhere(path, source, known, where)
         rows = lines[:1]
     first = _cells(rows[0], best) if rows else columns
     # A delimiter after the last field: in the rows only, it makes a column without a name; in the header only, no
@@ -461,6 +453,19 @@ def _csv_format(path: str, source: TableSource, layout: Layout, where: str) -> F
             remedy="name the right headers file, or state the `delimiter`",
         )
     return FileFormat("csv", tuple(name.upper() for name in columns), best, header)
+
+
+def _columns_elsewhere(path: str, source: TableSource, known: set[str], where: str) -> list[str]:
+    """The columns of a file without a header row, from its headers file."""
+    headers_file = source.headers_file or _headers_beside(path, known)
+    if headers_file is None:
+        raise InputError(
+            f"{where}: {path} has no header row that can be recognised (too few known column names in its first line), "
+            "and no headers file is named",
+            remedy="check that it is the right table. If it has a header row, map its names under `columns` (our name: the "
+            "file's own name); otherwise name the file that lists its columns: `headers_file: …`",
+        )
+    return _headers(headers_file, known, where)
 
 
 def _headers(path: str, known: set[str], where: str) -> list[str]:

@@ -33,6 +33,11 @@ _DERIVED = "_DERIVED"
 Family = tuple[tuple[str, ...], ...]
 
 
+def compared_name(name: str) -> str:
+    """A column name as names are compared: in upper case, without blanks or a byte order mark around it."""
+    return name.strip().strip("\ufeff").upper()
+
+
 @dataclass(frozen=True)
 class Numbered:
     """A set of numbered columns (DIAG_4_01 … DIAG_4_20): the possible names without the number (``forms``), other names
@@ -157,7 +162,7 @@ class Layout:
         known = self.known_names()
         found: dict[str, str] = {}
         for name in present:
-            upper = name.strip().strip("\ufeff").upper()
+            upper = compared_name(name)
             if upper in found and upper in known:
                 raise InputError(
                     f"{where}: the column {upper} appears twice (upper and lower case make no difference)",

@@ -7,6 +7,7 @@ from typing import Any
 
 from ebi_spark.config.shipped_files import shipped_document
 from ebi_spark.config.source_tables import ROLES
+from ebi_spark.sources.layouts import compared_name
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def best_fit(role: str, columns: Iterable[str]) -> list[Platform]:
     lacks one of the names fits less well than those that use all of them.
     """
     of_system = [item for item in platforms() if role in ROLES[item.system]]
-    present = {name.strip().strip("\ufeff").upper() for name in columns}
+    present = set(map(compared_name, columns))
     fits = {item.title: len(present & item.names_of(role)) for item in of_system}
     most, least = max(fits.values(), default=0), min(fits.values(), default=0)
     return [item for item in of_system if fits[item.title] == most] if most > least else []
