@@ -26,7 +26,7 @@ from typing import Any
 import duckdb
 
 from benchmarks.beside_flags import compare_flags, flags_and_rates
-from benchmarks.duckdb_tables import in_folders, quoted, same_rows
+from benchmarks.duckdb_tables import in_folders, quoted, rows_in, same_rows
 from ebi_spark.config.load import load_config
 from ebi_spark.tables.silver import RECORD_TABLES
 
@@ -307,19 +307,18 @@ def connected(threads: int, *, text: bool = False) -> duckdb.DuckDBPyConnection:
 def raw_views(database: duckdb.DuckDBPyConnection, source: Path, system: System = SUS_PLUS) -> None:
     """The source tables as views on their Parquet files."""
     for name, role in system.roles.items():
-        files = quoted(source / "data" / name / "**" / "*.parquet")
+        files = rows_in(source / "data" / name / "**" / "*.parquet")
         # An empty text is no key.
         rows = f"* REPLACE (text_of({role['key']}) AS {role['key']})" if system.text else "*"
-        database.execute(f"CREATE VIEW {name} AS SELECT {rows} FROM read_parquet({files}, filename = true)")
+        database.execute(f"CREATE VIEW {name} AS SELECT {rows} FROM {files}")
 
 
 def _text_views(database: duckdb.DuckDBPyConnection, source: Path, system: System, place: Path) -> None:
     """The source tables as views on Parquet files that are written in ``place`` from text files, with all columns as text."""
     place.mkdir(parents=True)
     for name, role in system.roles.items():
-        files, stored = quoted(source / "data" / name / "**" / "*.csv"), quoted(place / f"{name}.parquet")
-        options = "all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', filename = true"
-        database.execute(f"COPY (FROM read_csv({files}, {options})) TO {stored} (FORMAT parquet)")
+        files, stored = rows_in(source / "data" / name / "**" / "*.csv"), quoted(place / f"{name}.parquet")
+        database.execute(f"COPY (FROM {files}) TO {stored} (FORMAT parquet)")
         rows = f"* REPLACE (text_of({role['key']}) AS {role['key']})"
         database.execute(f"CREATE VIEW {name} AS SELECT {rows} FROM read_parquet({stored})")
 
