@@ -27,38 +27,24 @@ from ebi_spark.records.hes import (
 _WHOLE = "".join(f"{code}|" for code in default_codes_of("diagnosis_codes"))
 
 
-def _bare(code: str) -> str:
-    """A code without blanks and marks, in upper case."""
-    return f"translate(upper({code}), ' .&-' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13), '')"
-
-
-def _code(code: str) -> str:
-    """One cleaned code, NULL where there is none."""
-    bare = _bare(code)
-    return (
-        f"CASE WHEN {bare} IN ('', 'NULL') THEN NULL WHEN length({bare}) <= 4 THEN {bare} "
-        f"ELSE regexp_extract({bare}, '^({_WHOLE}[A-Z][0-9][0-9]X|[A-Z][0-9]{{4}}|.{{1,4}})', 1) END"
-    )
+def _cleaned(codes: str) -> str:
+    """The cleaned codes of a list, without empty ones. Most places are empty: only the others are cleaned."""
+    bare = f"list_transform(list_filter({codes}, x -> x <> '' AND x <> '-'), x -> regexp_replace(upper(x), '[\\s.&-]', '', 'g'))"
+    cut = f"regexp_extract(x, '^({_WHOLE}[A-Z][0-9][0-9]X|[A-Z][0-9]{{4}}|.{{1,4}})', 1)"
+    return f"list_filter(list_transform({bare}, x -> CASE WHEN length(x) <= 4 THEN x ELSE {cut} END), x -> x NOT IN ('', 'NULL'))"
 
 
 def _codes(stem: str, most: int) -> str:
     """The columns of one kind of code: the cleaned ones as a list, as text, and the one in first place. The concatenation is used
     where no numbered column has a code."""
-    ours, theirs = ("diagnosis", "DIAG_4") if stem == "DIAG" else ("operation", "OPERTN_4")
-    text = "diagnosis_codes" if stem == "DIAG" else "procedure_codes"
-
-    def cleaned(listed: str) -> str:
-        # Most places are empty: only the others are cleaned.
-        present = f"list_filter({listed}, x -> x <> '' AND x <> '-')"
-        return f"list_filter(list_transform({present}, x -> {_code('x')}), x -> x IS NOT NULL)"
-
-    numbered = ", ".join(f"a.{theirs}_{place:02d}" for place in range(1, most + 1))
-    split = f"string_split(text_of(a.{theirs}_CONCAT), ',')"
+    ours, text = ("diagnosis", "diagnosis_codes") if stem == "DIAG" else ("operation", "procedure_codes")
+    numbered = ", ".join(f"a.{stem}_4_{place:02d}" for place in range(1, most + 1))
+    split = f"string_split(text_of(a.{stem}_4_CONCAT), ',')"
     return f"""
-  {cleaned(f"[{numbered}]")} AS {ours}_numbered,
-  CASE WHEN len({ours}_numbered) > 0 THEN {ours}_numbered ELSE {cleaned(split)} END AS {ours}_list,
+  {_cleaned(f"[{numbered}]")} AS {ours}_numbered,
+  CASE WHEN len({ours}_numbered) > 0 THEN {ours}_numbered ELSE {_cleaned(split)} END AS {ours}_list,
   CASE WHEN len({ours}_list) > 0 THEN ',' || array_to_string({ours}_list, ',') || ',' END AS {text},
-  CASE WHEN len({ours}_numbered) > 0 THEN {_code(f"a.{theirs}_01")} ELSE {_code(f"{split}[1]")} END AS first_{ours}"""
+  CASE WHEN len({ours}_numbered) > 0 THEN {_cleaned(f"[a.{stem}_4_01]")} ELSE {_cleaned(f"{split}[:1]")} END[1] AS first_{ours}"""
 
 
 def _common(stem: str) -> str:
@@ -90,11 +76,11 @@ _SPELL_KEY = f"""
   WHEN text_of(a.PSEUDO_HESID) IS NULL THEN concat_ws('|', 'S:', coalesce(text_of(a.PROCODE3), ''), text_of(a.PROVSPNOPS))
   ELSE concat_ws('|', 'P:', text_of(a.PSEUDO_HESID), coalesce(text_of(a.PROCODE3), ''), text_of(a.PROVSPNOPS),
     coalesce(day_of(a.ADMIDATE)::VARCHAR, '')) END"""
-# The spells that have a bad episode, or no discharge, with their reasons.
-_BAD_SPELLS = f"""
-CREATE TEMP TABLE apc_bad AS
+# The spells of several episodes, and the bad ones (those that have a bad episode, or no discharge) with their reasons.
+_ODD_SPELLS = f"""
+CREATE TEMP TABLE apc_odd AS
   WITH spells AS (
-    SELECT {_SPELL_KEY} AS spell_key, max(day_of(a.DISDATE)) AS discharged, max({_STATED_YEAR}) AS stated,
+    SELECT {_SPELL_KEY} AS spell_key, count(*) AS episodes, max(day_of(a.DISDATE)) AS discharged, max({_STATED_YEAR}) AS stated,
       bool_or(a.EPIKEY IS NULL) AS no_key, bool_or(a.EPIKEY IN (FROM apc_conflicting)) AS conflicting,
       bool_or(upper(text_of(a.EPISTAT)) = '{UNFINISHED}') AS unfinished,
       bool_or(text_of(a.DISDATE) IS NOT NULL AND day_in(a.DISDATE) IS NULL) AS unread
@@ -104,7 +90,7 @@ CREATE TEMP TABLE apc_bad AS
       CASE WHEN unfinished THEN 'unfinished' END,
       CASE WHEN discharged IS NULL THEN CASE WHEN unread THEN 'no_usable_date' ELSE 'undischarged' END END
     ], x -> x IS NOT NULL) AS reasons
-  FROM spells WHERE no_key OR conflicting OR unfinished OR discharged IS NULL;
+  FROM spells WHERE episodes > 1 OR no_key OR conflicting OR unfinished OR discharged IS NULL;
 """
 _FROM_FIRST = (
     "record_id", "person_id", "provider_code", "commissioner_code", "gp_practice_code", "lsoa", "lsoa_2021", "lsoa_2001",
@@ -149,7 +135,12 @@ _OF_APPOINTMENT_NOTED = (
     ("referral_source", "two", "a.REFSOURC"),
 )
 
-_EPISODES = f"SELECT a.EPIKEY AS record_id, {_OF_EPISODE}, {_SPELL_KEY} AS spell_key, a.filename AS source_file\nFROM apc_counted a"
+
+def _episodes(joined: str) -> str:
+    """Cleaned episodes, of the spells that a join leaves."""
+    rows = f"""SELECT a.EPIKEY AS record_id, {_OF_EPISODE}, a.spell_key, a.filename AS source_file
+FROM (SELECT a.*, {_SPELL_KEY} AS spell_key FROM apc_counted a) a {joined}"""
+    return with_cleaned(rows, _OF_EPISODE_NOTED, text=True)
 
 
 def _of_one(name: str, place: str) -> str:
@@ -157,29 +148,31 @@ def _of_one(name: str, place: str) -> str:
 
 
 def _joined(name: str) -> str:
-    """The codes of a spell. Few spells have several episodes: only theirs are put in order."""
-    several = f"string_agg({name}, '|' ORDER BY place) FILTER (of_spell > 1)"
-    return f"coalesce({several}, first({name}) FILTER (of_spell = 1)) AS {name}"
+    return f"string_agg({name}, '|' ORDER BY place) AS {name}"
 
 
+_OPERATED = f"regexp_matches(first_operation, '^[A-Z][0-9][0-9]') AND first_operation NOT IN {sql_list(default_codes_of('procedure_codes'))}"
+_OPERATION = "{'operation': first_operation, 'diagnosis': first_diagnosis, 'day': procedure_date}"
+# Most spells have one episode: only the others are grouped and put in order.
 _SPELLS = f"""
-WITH cleaned AS ({with_cleaned(_EPISODES, _OF_EPISODE_NOTED, text=True)}),
-placed AS (
+WITH placed AS (
   SELECT *, count(*) OVER (PARTITION BY spell_key) AS of_spell, row_number() OVER (PARTITION BY spell_key ORDER BY
-    episode_start NULLS FIRST, episode_order NULLS FIRST, episode_end NULLS FIRST, record_id) AS place
-  FROM cleaned ANTI JOIN apc_bad USING (spell_key)),
+    episode_start NULLS FIRST, episode_order NULLS FIRST, episode_end NULLS FIRST, record_id) AS place,
+    CASE WHEN episode_order BETWEEN 1 AND {HIGHEST_EPISODE_ORDER} THEN episode_order END AS n
+  FROM ({_episodes("SEMI JOIN (FROM apc_odd WHERE len(reasons) = 0) USING (spell_key)")})),
 spells AS (
+  SELECT {", ".join(_FROM_FIRST)}, {", ".join(_FROM_LAST)}, discharge_date, diagnosis_codes, procedure_codes,
+    CASE WHEN {_OPERATED} THEN {_OPERATION} END AS operated, first_diagnosis AS of_first, 1 AS episodes,
+    coalesce(episode_order BETWEEN 2 AND {HIGHEST_EPISODE_ORDER}, false) AS incomplete_spell, list_sort(cleaned) AS cleaned
+  FROM ({_episodes("ANTI JOIN apc_odd USING (spell_key)")})
+  UNION ALL BY NAME
   SELECT {", ".join(_of_one(name, "1") for name in _FROM_FIRST)},
     {", ".join(_of_one(name, "of_spell") for name in _FROM_LAST)},
     max(discharge_date) AS discharge_date, {_joined("diagnosis_codes")}, {_joined("procedure_codes")},
-    arg_min({{'operation': first_operation, 'diagnosis': first_diagnosis, 'day': procedure_date}}, place) FILTER (
-      regexp_matches(first_operation, '^[A-Z][0-9][0-9]')
-      AND first_operation NOT IN {sql_list(default_codes_of("procedure_codes"))}) AS operated,
-    first(first_diagnosis) FILTER (place = 1) AS of_first, count(*) AS episodes,
-    count(n) > 0 AND (min(n) > 1 OR max(n) > count(DISTINCT n)) AS incomplete_spell,
+    arg_min({_OPERATION}, place) FILTER ({_OPERATED}) AS operated, first(first_diagnosis) FILTER (place = 1) AS of_first,
+    count(*) AS episodes, count(n) > 0 AND (min(n) > 1 OR max(n) > count(DISTINCT n)) AS incomplete_spell,
     list_sort(list_distinct(flatten(list(cleaned)))) AS cleaned
-  FROM (SELECT *, CASE WHEN episode_order BETWEEN 1 AND {HIGHEST_EPISODE_ORDER} THEN episode_order END AS n FROM placed)
-  GROUP BY spell_key)
+  FROM placed GROUP BY spell_key)
 SELECT 'hes' AS source_system, 'apc' AS dataset, * EXCLUDE (operated, of_first), operated.operation AS dominant_procedure,
   left(operated.operation, 4) AS dominant_procedure_4, coalesce(operated.diagnosis, of_first) AS primary_diagnosis,
   operated.day AS procedure_date, CASE WHEN operated IS NULL THEN '{NO_OPERATION}'
@@ -203,10 +196,10 @@ HES = System(
             "dataset": "apc",
             "key": "EPIKEY",
             "made": _OF_EPISODE,
-            "after": _BAD_SPELLS,
+            "after": _ODD_SPELLS,
             "year": "b.spell_year",
             "reasons": "b.reasons",
-            "joined": f"JOIN apc_bad b ON b.spell_key = {_SPELL_KEY}",
+            "joined": f"JOIN apc_odd b ON b.spell_key = {_SPELL_KEY}",
         },
         "op": {
             "dataset": "op",
