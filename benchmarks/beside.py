@@ -1,25 +1,32 @@
-"""The same work by DuckDB: the tables of silver as Parquet, and the published SQL.
+"""The same work by DuckDB: the tables of silver as Parquet, and the published SQL. For SUS+; of HES see
+:mod:`benchmarks.beside_hes`.
 
 ``ingest`` writes what the product's ingest writes: records with ``cleaned`` and ``content``, sorted as silver is (each table as a
 whole, because DuckDB cannot sort by parts), rows of repeated keys with what was decided about them, quarantined rows with their
 reasons and raw values, and the audit of each file.
+Text files (``--format csv``) are first written as Parquet, all columns as text, and then cleaned in the same way; that counts as
+part of ``ingest``.
 ``normalise`` writes only the records, without ``cleaned`` and ``content``, unsorted. ``published`` runs the pages' SQL on the raw files,
 with quotes and aliases repaired and character classes as regular expressions. ``compare`` is not timed: it says whether silver and
-gold have the same rows as DuckDB's tables, and what the published SQL finds in DuckDB's. ``flags`` continues from the records of ``ingest``
+gold have the same rows as DuckDB's tables, and what the published SQL finds in DuckDB's; ``compare-ingest`` compares silver
+alone, and names the columns that differ. ``flags`` continues from the records of ``ingest``
 to flags and rates (:mod:`benchmarks.beside_flags`).
 """
 
 import argparse
 import json
+import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from benchmarks.beside_flags import compare_flags, flags_and_rates
-from benchmarks.duckdb_tables import in_folders, quoted, same_rows
+from benchmarks.duckdb_tables import in_folders, quoted, rows_in, same_rows
 from ebi_spark.config.load import load_config
 from ebi_spark.tables.silver import RECORD_TABLES
 
@@ -38,12 +45,12 @@ CREATE MACRO tidy(p) AS CASE WHEN length(p) > 2 THEN
   CASE WHEN contains(p, ',,') OR contains(p, ',-') OR contains(p, ',&') OR contains(p, ',|,|,') THEN tidied(p) ELSE p END
   END;
 CREATE MACRO codes_of(x) AS tidy(packed(x));
-CREATE MACRO day_of(d) AS CASE WHEN d NOT IN (DATE '0001-01-01', DATE '1582-10-15', DATE '1600-01-01', DATE '1753-01-01',
+CREATE MACRO no_placeholder(d) AS CASE WHEN d NOT IN (DATE '0001-01-01', DATE '1582-10-15', DATE '1600-01-01', DATE '1753-01-01',
   DATE '1800-01-01', DATE '1801-01-01', DATE '1899-12-30', DATE '1899-12-31', DATE '1900-01-01', DATE '1901-01-01',
   DATE '9999-12-31') THEN d END;
 CREATE MACRO first_year(d) AS year(d) - CASE WHEN month(d) < 4 THEN 1 ELSE 0 END;
 CREATE MACRO year_of(d) AS first_year(d)::VARCHAR || '-' || lpad(((first_year(d) + 1) % 100)::VARCHAR, 2, '0');
-CREATE MACRO year_by(d, stated) AS coalesce(year_of(day_of(d)), left(stated, 4) || '-' || right(stated, 2));
+CREATE MACRO year_by(d, stated) AS coalesce(year_of(d), left(stated, 4) || '-' || right(stated, 2));
 CREATE MACRO years_old(a) AS CASE WHEN a >= 7000 THEN 0 WHEN a BETWEEN 0 AND 120 THEN a END;
 CREATE MACRO emptied(x, value) AS CASE WHEN trim(x) = '' THEN 'blank' WHEN upper(trim(x)) = 'NULL' THEN 'null_text'
   WHEN x IS NOT NULL AND value IS NULL THEN 'blank' END;
@@ -53,7 +60,21 @@ CREATE MACRO text_changed(x, value) AS CASE WHEN x = value THEN NULL
 CREATE MACRO two_changed(x, value) AS CASE WHEN x = value THEN NULL
   ELSE coalesce(emptied(x, value), CASE WHEN length(trim(x)) = 1 THEN 'one_digit' END, text_changed(x, value)) END;
 CREATE MACRO list_changed(x, value) AS coalesce(emptied(x, value), restyled(x));
+"""
+# Of columns that are dates and numbers in the files, and of those that are text there (in the only form that made-up files have).
+_TYPED_MACROS = """
+CREATE MACRO day_of(d) AS no_placeholder(d);
+CREATE MACRO number_of(x) AS x;
 CREATE MACRO day_changed(d) AS CASE WHEN d IS NOT NULL AND day_of(d) IS NULL THEN 'sentinel' END;
+"""
+_TEXT_MACROS = """
+CREATE MACRO day_in(d) AS try_cast(text_of(d) AS DATE);
+CREATE MACRO day_of(d) AS no_placeholder(day_in(d));
+CREATE MACRO number_of(x) AS trunc(try_cast(text_of(x) AS DOUBLE))::INT;
+CREATE MACRO day_changed(d) AS CASE WHEN d IS NOT NULL AND day_of(d) IS NULL THEN
+  coalesce(emptied(d, d), CASE WHEN day_in(d) IS NULL THEN 'not_a_date' ELSE 'sentinel' END) END;
+CREATE MACRO number_changed(x) AS CASE WHEN x IS NOT NULL AND number_of(x) IS NULL THEN
+  coalesce(emptied(x, x), 'not_a_number') END;
 """
 
 # The rows of repeated keys with what was decided about each (decision 21; made-up rows have no extract dates). `made` are the values
@@ -85,16 +106,18 @@ _COMMON = """
 
 # What a record takes from its own row; a spell has values of its derived row besides.
 _OF_SPELL = f"""{_COMMON},
-  coalesce(a.Age_At_Start_of_Spell_SUS, a.Der_Age_at_CDS_Activity_Date) AS age, years_old(age) AS age_years,
+  coalesce(number_of(a.Age_At_Start_of_Spell_SUS), number_of(a.Der_Age_at_CDS_Activity_Date)) AS age,
+  years_old(age) AS age_years,
   day_of(a.Admission_Date) AS admission_date, day_of(a.Discharge_Date) AS discharge_date,
-  discharge_date AS activity_date, text_of(a.Der_Admit_Treatment_Function_Code) AS treatment_function,
+  day_of(a.Discharge_Date) AS activity_date, text_of(a.Der_Admit_Treatment_Function_Code) AS treatment_function,
   two_characters(a.Admission_Method) AS admission_method, upper(text_of(a.Discharge_Method)) AS discharge_method,
   upper(text_of(a.Patient_Classification)) AS patient_classification, NULL::DATE AS procedure_date,
   text_of(a.Source_of_Admission) AS admission_source, text_of(a.Discharge_Destination) AS discharge_destination,
   text_of(a.Hospital_Spell_No) AS provider_spell_number
 """
 _OF_ATTENDANCE = f"""{_COMMON},
-  coalesce(a.Age_at_Start_of_Episode_SUS, a.Der_Age_at_CDS_Activity_Date) AS age, years_old(age) AS age_years,
+  coalesce(number_of(a.Age_at_Start_of_Episode_SUS), number_of(a.Der_Age_at_CDS_Activity_Date)) AS age,
+  years_old(age) AS age_years,
   day_of(a.Appointment_Date) AS activity_date, text_of(a.Treatment_Function_Code) AS treatment_function,
   upper(text_of(a.Attendance_Status)) AS attendance_status, upper(text_of(a.First_Attendance)) AS first_attendance,
   two_characters(a.Referral_Source) AS referral_source,
@@ -108,7 +131,7 @@ SELECT 'sus_plus' AS source_system, 'apc' AS dataset, a.APCS_Ident::VARCHAR AS r
   code_of(d.Spell_Primary_Diagnosis) AS primary_diagnosis,
   CASE WHEN d.APCS_Ident IS NULL THEN 'no_derived_row' ELSE 'sus_grouper' END AS dominance_basis,
   false AS incomplete_spell, 1 AS episodes, a.filename AS source_file, 'beside' AS run_id,
-  year_of(discharge_date) AS financial_year
+  year_of(activity_date) AS financial_year
 FROM apcs_once a LEFT JOIN apcs_der_once d ON a.APCS_Ident = d.APCS_Ident
 WHERE day_of(a.Discharge_Date) IS NOT NULL
 """
@@ -119,7 +142,8 @@ SELECT 'sus_plus' AS source_system, 'op' AS dataset, a.OPA_Ident::VARCHAR AS rec
 FROM opa_once a WHERE financial_year IS NOT NULL
 """
 
-# The fields in `cleaned`: (field, how a change is noted, the source's column), in silver's order.
+# The fields in `cleaned`: (field, how a change is noted, the source's column), in silver's order. A number can only be
+# unreadable where it is text.
 _FIRST = (
     ("provider_code", "text", "a.Der_Provider_Code"),
     ("commissioner_code", "text", "a.Der_Commissioner_Code"),
@@ -133,6 +157,8 @@ _NOTED = {
     "apc_spell": (
         *_FIRST,
         ("treatment_function", "text", "a.Der_Admit_Treatment_Function_Code"),
+        ("age", "number", "a.Age_At_Start_of_Spell_SUS"),
+        ("age_fallback", "number", "a.Der_Age_at_CDS_Activity_Date"),
         *_LISTS,
         ("admission_date", "day", "a.Admission_Date"),
         ("discharge_date", "day", "a.Discharge_Date"),
@@ -145,6 +171,8 @@ _NOTED = {
     "op_attendance": (
         *_FIRST,
         ("treatment_function", "text", "a.Treatment_Function_Code"),
+        ("age", "number", "a.Age_at_Start_of_Episode_SUS"),
+        ("age_fallback", "number", "a.Der_Age_at_CDS_Activity_Date"),
         *_LISTS,
         ("appointment_date", "day", "a.Appointment_Date"),
         ("attendance_status", "text", "a.Attendance_Status"),
@@ -155,32 +183,40 @@ _NOTED = {
 _SORTED_BY = {"apc_spell": "dominant_procedure_4", "op_attendance": "procedure_codes"}
 
 _QUARANTINED = """
-SELECT 'sus_plus' AS source_system, '{dataset}' AS dataset, '{name}' AS role, a.{key}::VARCHAR AS record_id,
+SELECT '{system}' AS source_system, '{dataset}' AS dataset, '{name}' AS role, a.{key}::VARCHAR AS record_id,
   coalesce({year}, 'unknown') AS financial_year,
-  list_filter([{reasons},
-    CASE WHEN a.{key} IN (FROM {name}_conflicting) THEN 'conflicting_duplicate' END], x -> x IS NOT NULL) AS reasons,
+  {reasons} AS reasons,
   a.filename AS source_file, to_json(a)::VARCHAR AS raw, NULL::DATE AS extract_date, 'beside' AS run_id
 FROM {name}_counted a {joined} WHERE len(reasons) > 0
 """
-_NO_KEY = "CASE WHEN a.{key} IS NULL THEN 'no_key' END"
-_OF_APCS = "year_by(a.Discharge_Date, a.Der_Financial_Year)"
-_OF_OPA = "year_by(a.Appointment_Date, a.Der_Financial_Year)"
+
+
+def reasons(own: str) -> str:
+    """The reasons of a row: those of every source table, and one of its ``own``."""
+    return (
+        f"list_filter([CASE WHEN a.{{key}} IS NULL THEN 'no_key' END, {own}, CASE WHEN a.{{key}} IN "
+        "(FROM {name}_conflicting) THEN 'conflicting_duplicate' END], x -> x IS NOT NULL)"
+    )
+
+
+_OF_APCS = "year_by(day_of(a.Discharge_Date), a.Der_Financial_Year)"
+_OF_OPA = "year_by(day_of(a.Appointment_Date), a.Der_Financial_Year)"
 _ROLES: dict[str, dict[str, str]] = {
     "apcs": {
         "dataset": "apc", "key": "APCS_Ident", "made": f"{_OF_SPELL}, {_OF_APCS} AS financial_year",
         "year": _OF_APCS, "joined": "",
-        "reasons": f"{_NO_KEY}, CASE WHEN day_of(a.Discharge_Date) IS NULL THEN 'undischarged' END",
+        "reasons": reasons("CASE WHEN day_of(a.Discharge_Date) IS NULL THEN 'undischarged' END"),
     },
     "apcs_der": {
         "dataset": "apc", "key": "APCS_Ident", "year": "k.spell_year",
         "made": "code_of(a.Spell_Dominant_Procedure), code_of(a.Spell_Primary_Diagnosis)",
         "joined": f"LEFT JOIN (SELECT a.APCS_Ident, min({_OF_APCS}) AS spell_year FROM apcs a GROUP BY 1) k "
         "ON a.APCS_Ident = k.APCS_Ident",
-        "reasons": f"{_NO_KEY}, CASE WHEN a.APCS_Ident IS NOT NULL AND k.APCS_Ident IS NULL THEN 'no_spell' END",
+        "reasons": reasons("CASE WHEN a.APCS_Ident IS NOT NULL AND k.APCS_Ident IS NULL THEN 'no_spell' END"),
     },
     "opa": {
         "dataset": "op", "key": "OPA_Ident", "made": _OF_ATTENDANCE, "year": _OF_OPA, "joined": "",
-        "reasons": f"{_NO_KEY}, CASE WHEN {_OF_OPA} IS NULL THEN 'no_usable_date' END",
+        "reasons": reasons(f"CASE WHEN {_OF_OPA} IS NULL THEN 'no_usable_date' END"),
     },
 }  # fmt: skip
 
@@ -229,7 +265,25 @@ CREATE VIEW attendance AS SELECT procedure_codes AS procedures, diagnosis_codes 
   administrative_category AS category FROM op_attendance;
 """
 
-_TABLES = {"apc_spell": _SPELLS, "op_attendance": _ATTENDANCES}
+
+@dataclass(frozen=True)
+class System:
+    """How DuckDB makes silver from the files of one system.
+
+    ``roles``: of each source table its key, the values that silver takes from a row (``made``), and the year and the reasons of a
+    quarantined one (``joined``: what these need besides); ``after`` is SQL that runs once its repeated keys are resolved.
+    ``records``: the query of each table of records, which has ``cleaned`` itself unless ``noted`` says how to find it.
+    ``text``: whether its Parquet files have nothing but text.
+    """
+
+    name: str
+    roles: Mapping[str, Mapping[str, str]]
+    records: Mapping[str, str]
+    noted: Mapping[str, Sequence[tuple[str, str, str]]]
+    text: bool = False
+
+
+SUS_PLUS = System("sus_plus", _ROLES, {"apc_spell": _SPELLS, "op_attendance": _ATTENDANCES}, _NOTED)
 QUARANTINED_FILE, REPEATED_FILE, AUDIT_FILE = "quarantine.parquet", "repeated_row.parquet", "ingest_audit.parquet"
 # Run, path and the way of hashing differ between the two by nature; everything else has to be the same.
 _NOT_COMPARED = ("source_file", "run_id", "content")
@@ -241,48 +295,67 @@ _COMPARED = {
 }  # fmt: skip
 
 
-def connected(threads: int) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory with the macros."""
+def connected(threads: int, *, text: bool = False) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory with the macros, those for ``text`` or those for dates and numbers."""
     database = duckdb.connect()
     database.execute(f"SET threads = {int(threads)}")
     database.execute("SET enable_progress_bar = false")
-    database.execute(_MACROS)
+    database.execute(_MACROS + (_TEXT_MACROS if text else _TYPED_MACROS))
     return database
 
 
-def raw_views(database: duckdb.DuckDBPyConnection, source: Path) -> None:
+def raw_views(database: duckdb.DuckDBPyConnection, source: Path, system: System = SUS_PLUS) -> None:
     """The source tables as views on their Parquet files."""
-    for name in ("apcs", "apcs_der", "opa"):
-        files = quoted(source / "data" / name / "**" / "*.parquet")
-        database.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet({files}, filename = true)")
+    for name, role in system.roles.items():
+        files = rows_in(source / "data" / name / "**" / "*.parquet")
+        # An empty text is no key.
+        rows = f"* REPLACE (text_of({role['key']}) AS {role['key']})" if system.text else "*"
+        database.execute(f"CREATE VIEW {name} AS SELECT {rows} FROM {files}")
 
 
-def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
+def _text_views(database: duckdb.DuckDBPyConnection, source: Path, system: System, place: Path) -> None:
+    """The source tables as views on Parquet files that are written in ``place`` from text files, with all columns as text."""
+    place.mkdir(parents=True)
+    for name, role in system.roles.items():
+        files, stored = rows_in(source / "data" / name / "**" / "*.csv"), quoted(place / f"{name}.parquet")
+        database.execute(f"COPY (FROM {files}) TO {stored} (FORMAT parquet)")
+        rows = f"* REPLACE (text_of({role['key']}) AS {role['key']})"
+        database.execute(f"CREATE VIEW {name} AS SELECT {rows} FROM read_parquet({stored})")
+
+
+def ingest(system: System, source: Path, out: Path, threads: int, file_format: str) -> dict[str, Any]:
     """Write everything that the product's ingest writes; return the seconds of each table."""
-    database = connected(threads)
-    seconds = _records(database, source, out, whole=True)
+    text, seconds = system.text or file_format == "csv", {}
+    database = connected(threads, text=text)
     started = time.monotonic()
-    parts = [
-        _QUARANTINED.format(name=name, **{**role, "reasons": role["reasons"].format(**role)})
-        for name, role in _ROLES.items()
-    ]
+    if file_format == "csv":
+        _text_views(database, source, system, out / "text")
+        seconds["text files"] = time.monotonic() - started
+    else:
+        raw_views(database, source, system)
+    seconds |= _records(database, system, out, whole=True, text=text)
+    started = time.monotonic()
+    parts = []
+    for name, role in system.roles.items():
+        filled = {**role, "reasons": role["reasons"].format(name=name, **role)}
+        parts.append(_QUARANTINED.format(system=system.name, name=name, **filled))
     quarantined, repeated, audit = (quoted(out / name) for name in (QUARANTINED_FILE, REPEATED_FILE, AUDIT_FILE))
     database.execute(f"COPY ({' UNION ALL '.join(parts)}) TO {quarantined} (FORMAT parquet, COMPRESSION zstd)")
     decided = " UNION ALL ".join(
-        f"SELECT 'sus_plus' AS source_system, '{name}' AS role, {role['key']}::VARCHAR AS record_id, conflict, is_duplicate, "
+        f"SELECT '{system.name}' AS source_system, '{name}' AS role, {role['key']}::VARCHAR AS record_id, conflict, is_duplicate, "
         f"differs_elsewhere, content, filename AS source_file, 'beside' AS run_id FROM {name}_repeated"
-        for name, role in _ROLES.items()
+        for name, role in system.roles.items()
     )
     database.execute(f"COPY ({decided}) TO {repeated} (FORMAT parquet, COMPRESSION zstd)")
     seconds["quarantine"] = time.monotonic() - started
     started = time.monotonic()
     read = " UNION ALL ".join(
-        f"SELECT filename AS source_file, count(*) AS rows_read FROM {n} GROUP BY 1" for n in _ROLES
+        f"SELECT filename AS source_file, count(*) AS rows_read FROM {n} GROUP BY 1" for n in system.roles
     )
     built = " UNION ALL ".join(
         f"SELECT source_file, count(*) AS records_built, histogram(array_to_string(cleaned, ' ')) AS cleaned FROM "
         f"read_parquet({quoted(out / table / '*' / '*.parquet')}) GROUP BY 1"
-        for table in _TABLES
+        for table in system.records
     )
     database.execute(
         f"COPY (SELECT source_file, coalesce(COLUMNS('rows_.*|records_built'), 0), reasons, cleaned FROM ({read}) "
@@ -292,43 +365,56 @@ def ingest(source: Path, out: Path, threads: int) -> dict[str, Any]:
         f"LEFT JOIN ({built}) USING (source_file)) TO {audit} (FORMAT parquet)"
     )
     seconds["account"] = time.monotonic() - started
+    shutil.rmtree(out / "text", ignore_errors=True)
     return {"seconds": sum(seconds.values()), "tables": seconds}
 
 
-def _whole(query: str, table: str) -> str:
-    """The records of a table with ``cleaned`` and ``content``, sorted."""
-    raw = ", ".join(f"{column} AS raw_{field}" for field, _, column in _NOTED[table])
-    changed = {"text": "text_changed(raw_{0}, {0})", "two": "two_changed(raw_{0}, {0})",
+def with_cleaned(query: str, noted: Sequence[tuple[str, str, str]], *, text: bool) -> str:
+    """The rows of a query with ``cleaned``."""
+    noted = [item for item in noted if text or item[1] != "number"]
+    raw = ", ".join(f"{column} AS raw_{field}" for field, _, column in noted)
+    changed = {"text": "text_changed(raw_{0}, {0})", "two": "two_changed(raw_{0}, {0})", "number": "number_changed(raw_{0})",
                "list": "list_changed(raw_{0}, {0})", "day": "day_changed(raw_{0})"}  # fmt: skip
-    noted = ", ".join(f"'{field}:' || {changed[kind].format(field)}" for field, kind, _ in _NOTED[table])
+    notes = ", ".join(f"'{field}:' || {changed[kind].format(field)}" for field, kind, _ in noted)
     inner = query.replace("\nFROM ", f", {raw}\nFROM ", 1)
-    values = "COLUMNS(c -> c NOT LIKE 'raw_%' AND c NOT IN ('source_file', 'run_id'))"
     return (
-        f"SELECT * EXCLUDE ({', '.join(f'raw_{field}' for field, _, _ in _NOTED[table])}), "
-        f"list_filter([{noted}], x -> x IS NOT NULL) AS cleaned, hash(*{values}) AS content, NULL::DATE AS extract_date "
-        f"FROM ({inner}) ORDER BY {_SORTED_BY[table]}"
+        f"SELECT * EXCLUDE ({', '.join(f'raw_{field}' for field, _, _ in noted)}), "
+        f"list_filter([{notes}], x -> x IS NOT NULL) AS cleaned FROM ({inner})"
+    )
+
+
+def _whole(system: System, table: str, *, text: bool) -> str:
+    """The records of a table with ``cleaned`` and ``content``, sorted."""
+    query, noted = system.records[table], system.noted.get(table)
+    values = "COLUMNS(c -> c NOT IN ('source_file', 'run_id', 'cleaned'))"
+    return (
+        f"SELECT *, hash(*{values}) AS content, NULL::DATE AS extract_date "
+        f"FROM ({with_cleaned(query, noted, text=text) if noted else query}) ORDER BY {_SORTED_BY[table]}"
     )
 
 
 def normalise(source: Path, out: Path, threads: int) -> dict[str, Any]:
     """Write both normalised tables, partitioned by year; return the seconds of each."""
-    seconds = _records(connected(threads), source, out, whole=False)
+    database = connected(threads)
+    raw_views(database, source)
+    seconds = _records(database, SUS_PLUS, out, whole=False, text=False)
     return {"seconds": sum(seconds.values()), "tables": seconds}
 
 
-def _records(database: duckdb.DuckDBPyConnection, source: Path, out: Path, *, whole: bool) -> dict[str, float]:
+def _records(
+    database: duckdb.DuckDBPyConnection, system: System, out: Path, *, whole: bool, text: bool
+) -> dict[str, float]:
     """Both tables of records, ``whole`` with all that silver says of a record and sorted as it is; seconds of each."""
-    raw_views(database, source)
     seconds = {}
-    for table, query in _TABLES.items():
+    for table, query in system.records.items():
         started = time.monotonic()
-        for name, role in _ROLES.items():
+        for name, role in system.roles.items():
             if RECORD_TABLES[role["dataset"]].name == table:
-                database.execute(_REPEATED.format(name=name, **role))
+                database.execute(_REPEATED.format(name=name, **role) + role.get("after", ""))
         out.mkdir(parents=True, exist_ok=True)
         target = quoted(out / table)
         if whole:
-            query = _whole(query, table)
+            query = _whole(system, table, text=text)
         database.execute(
             f"COPY ({query}) TO {target} (FORMAT parquet, PARTITION_BY (financial_year), COMPRESSION zstd)"
         )
@@ -356,17 +442,31 @@ def compare(lake: Path, out: Path, threads: int) -> dict[str, Any]:
     """Whether silver and what ``ingest`` made, gold and what ``flags`` made have the same rows, and what the published SQL
     finds in the records of ``ingest``."""
     database = connected(threads)
+    same = _compare_silver(database, lake, out) | compare_flags(database, lake, out, PUBLISHED)
+    database.execute(_NORMALISED_VIEWS)
+    return {"tables": same, "hits": _rules(database, 0)["hits"]}
+
+
+def compare_ingest(lake: Path, out: Path, threads: int) -> dict[str, Any]:
+    """Whether silver and what ``ingest`` made have the same rows, and which columns of the records differ."""
+    return {"tables": _compare_silver(connected(threads), lake, out)}
+
+
+def _compare_silver(database: duckdb.DuckDBPyConnection, lake: Path, out: Path) -> dict[str, dict[str, Any]]:
     same: dict[str, dict[str, Any]] = {}
     for record_table in RECORD_TABLES.values():
         table = record_table.name
         database.execute(f"CREATE VIEW {table} AS SELECT * FROM {in_folders(out / table)}")
         names = [name for name in record_table.names() if name not in _NOT_COMPARED]
-        same[table] = same_rows(database, in_folders(lake / "silver" / table), table, names)
+        silver = in_folders(lake / "silver" / table)
+        same[table] = same_rows(database, silver, table, names)
+        if not same[table]["same_rows"]:
+            pairs = {name: ("record_id", name) for name in names}
+            differing = [n for n, pair in pairs.items() if not same_rows(database, silver, table, pair)["same_rows"]]
+            same[table]["differing"] = differing
     for table, (file, columns) in _COMPARED.items():
         same[table] = same_rows(database, in_folders(lake / "silver" / table), quoted(out / file), columns)
-    same |= compare_flags(database, lake, out, PUBLISHED)
-    database.execute(_NORMALISED_VIEWS)
-    return {"tables": same, "hits": _rules(database, 0)["hits"]}
+    return same
 
 
 def _rules(database: duckdb.DuckDBPyConnection, repeat: int) -> dict[str, Any]:
@@ -382,18 +482,26 @@ def _rules(database: duckdb.DuckDBPyConnection, repeat: int) -> dict[str, Any]:
     return {"seconds": seconds, "hits": hits}
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, system: System = SUS_PLUS) -> int:
     """Do one piece of work and print its seconds as JSON."""
-    parser = argparse.ArgumentParser(prog="benchmarks.beside", description=__doc__)
-    parser.add_argument("work", choices=("ingest", "normalise", "flags", "published", "compare"))
+    parser = argparse.ArgumentParser(prog=f"DuckDB beside the product, {system.name}")
+    works = (
+        "ingest",
+        "compare-ingest",
+        *(("normalise", "flags", "published", "compare") if system is SUS_PLUS else ()),
+    )
+    parser.add_argument("work", choices=works)
     parser.add_argument("--source", type=Path, help="the folder that `ebi-spark generate` made")
+    parser.add_argument("--format", choices=("parquet", "csv"), default="parquet", help="of the files to ingest")
     parser.add_argument("--lake", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args(argv)
     if given.work == "ingest":
-        answer = ingest(given.source, given.out, given.threads)
+        answer = ingest(system, given.source, given.out, given.threads, given.format)
+    elif given.work == "compare-ingest":
+        answer = compare_ingest(given.lake, given.out, given.threads)
     elif given.work == "normalise":
         answer = normalise(given.source, given.out, given.threads)
     elif given.work == "flags":

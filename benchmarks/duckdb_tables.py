@@ -12,6 +12,13 @@ def quoted(value: str | Path) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
+def rows_in(files: Path) -> str:
+    """The table of some Parquet files, or of text files, whose columns are all text; with the file of each row."""
+    if files.suffix == ".csv":
+        return f"read_csv({quoted(files)}, all_varchar = true, header = true, delim = ',', quote = '\"', escape = '\"', filename = true)"
+    return f"read_parquet({quoted(files)}, filename = true)"
+
+
 def in_folders(folder: Path) -> str:
     """The table whose Parquet files are in a folder, with a folder for each partition."""
     return f"read_parquet({quoted(folder / '**' / '*.parquet')}, hive_partitioning = true)"

@@ -249,6 +249,11 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if given.repeat < 1 or given.threads < 1:
         parser.error("--repeat and --threads have to be 1 or more")
+    return measure(given, Bench)
+
+
+def measure(given: argparse.Namespace, kind: type[Bench]) -> int:
+    """All repetitions of a benchmark, shown and written; 1 if product and DuckDB differ."""
     for name in ("data", "work", "out"):
         if getattr(given, name):
             setattr(given, name, getattr(given, name).resolve())
@@ -259,7 +264,7 @@ def main(argv: list[str] | None = None) -> int:
         given.work.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="ebi-spark-bench-", dir=given.work) as folder:
-            bench = Bench(given, Path(folder), lambda message: console.print(message, highlight=False))
+            bench = kind(given, Path(folder), lambda message: console.print(message, highlight=False))
             rows = bench.make_data()
             for number in range(1, given.repeat + 1):
                 bench.repetition(number, rows)
