@@ -5,7 +5,7 @@
 whole, because DuckDB cannot sort by parts), rows of repeated keys with what was decided about them, quarantined rows with their
 reasons and raw values, and the audit of each file.
 Text files (``--format csv``) are first written as Parquet, all columns as text, and then cleaned in the same way; that counts as
-part of ``ingest``.
+part of ``ingest``. Dates and numbers are known only as made-up files write them, and DuckDB stops at a line that it cannot parse.
 ``normalise`` writes only the records, without ``cleaned`` and ``content``, unsorted. ``published`` runs the pages' SQL on the raw files,
 with quotes and aliases repaired and character classes as regular expressions. ``compare`` is not timed: it says whether silver and
 gold have the same rows as DuckDB's tables, and what the published SQL finds in DuckDB's; ``compare-ingest`` compares silver

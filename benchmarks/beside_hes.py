@@ -4,10 +4,10 @@ It writes what :mod:`benchmarks.beside` writes for SUS+: records with ``cleaned`
 keys, quarantined rows and the audit. Episodes are cleaned, joined to spells by the same key, and put in the same order. A bad
 episode sends its whole spell to quarantine.
 
-What it leaves out, because made-up files of 2012-13 and later have none of it: keys that repeat from year to year, other names and
-families of the numbered columns, long tables of codes, numbers of spells in SUS, extract dates, dates outside their plausible range
-and appointments to come, years other than those asked for, dates and years written in other ways, lines that cannot be
-parsed. It compares no checksums of files and writes no table in one atomic step.
+It leaves out what made-up files of 2012-13 and later do not have: keys that repeat from year to year, other names and families of
+the numbered columns, long tables of codes, numbers of spells in SUS, extract dates, dates outside their plausible range,
+future appointments, years that were not asked for, other ways to write dates and years, and lines that cannot be parsed. It
+checks nothing, refuses nothing and commits nothing in one step.
 """
 
 import sys

@@ -22,12 +22,9 @@ class IngestBench(Bench):
     """One run of the benchmark."""
 
     def place(self, file_format: str) -> Path:
-        """The folder of the files of a format."""
-        return self.source if self._are_made else self.source / f"{self.given.system}-{file_format}"
-
-    @property
-    def _are_made(self) -> bool:
-        return (self.source / "run.yml").exists()
+        """The folder of the files of a format: the given one if it has files."""
+        given = (self.source / "run.yml").exists()
+        return self.source if given else self.source / f"{self.given.system}-{file_format}"
 
     def make_data(self) -> dict[str, int]:
         """The source files of each format, made unless they are there; rows of each table, which are the same in all."""

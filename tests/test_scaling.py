@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import scaling
-from benchmarks.copies import write_copies
+from benchmarks.copies import rows_of, write_copies
 from benchmarks.cost_model import (
     Model,
     Point,
@@ -187,6 +187,27 @@ def test_copies_have_keys_and_patients_of_their_own(tmp_path: Path) -> None:
     assert len({row["Der_Pseudo_NHS_Number"] for row in found} - {None}) == 6
     assert [row["Sex"] for row in found] == ["1", "2", "2"] * 3
     assert (tmp_path / "made" / "run.yml").read_text() == "run.yml"
+
+
+def test_copies_of_text_files_keep_the_episodes_of_a_spell_together(tmp_path: Path) -> None:
+    part, made = tmp_path / "part", tmp_path / "made"
+    (part / "data" / "apc").mkdir(parents=True)
+    for name in ("run.yml", "practices.csv"):
+        (part / name).write_text(name, encoding="utf-8")
+    rows = [
+        "EPIKEY,PROVSPNOPS,PSEUDO_HESID,SEX",
+        "15000000300000000001,S1,9D,1",
+        "15000000300000000002,S1,9D,2",
+        ",S2,NULL,1",
+    ]
+    (part / "data" / "apc" / "one.csv").write_text("\n".join(rows), encoding="utf-8")
+    write_copies(part, made, {"apc": 2})
+    assert rows_of(made) == {"apc": 6}
+    copies = [file.read_text(encoding="utf-8").splitlines() for file in sorted((made / "data" / "apc").iterdir())]
+    assert copies[0] == rows
+    assert copies[1] == [
+        rows[0], "15000010300000000001,S1001,9D001,1", "15000010300000000002,S1001,9D001,2", ",S2001,NULL,1"
+    ]  # fmt: skip
 
 
 def test_a_page_drawn_again_has_the_same_bytes(tmp_path: Path) -> None:
