@@ -26,11 +26,10 @@ THOROUGH_JAVA_OPTIONS = (
 # query over few rows fills with zeros and leaves to the collector: a run of a few thousand rows takes a sixth more processor time.
 QUICK_PAGES = {"spark.buffer.pageSize": "1m"}
 SMALL_BYTES = 256 << 20
-# The bytes of source data below which a stage has its queries answered without compiled code. Generating and compiling code for a
-# query takes longer than answering it without: for any stage if there are hardly any rows, and for stages with many queries over few
-# rows (`rate` counts all flags by area, which is slow without).
-UNCOMPILED_BELOW = {"flag": SMALL_BYTES, "publish": SMALL_BYTES, "monitor": 64 << 20, "validate": 64 << 20}
+# Below this, compiling is not worthwhile even for a stage that reads every row.
 TINY_BYTES = 8 << 20
+# For stages with many queries over few rows: generating and compiling code for a query takes longer than answering it
+# without.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 # Bytes of source data for each shuffle partition, so that a partition fits into a task's memory. Spark merges small
 # partitions.
@@ -59,9 +58,9 @@ def is_small(data_bytes: int | None) -> bool:
     return data_bytes is not None and data_bytes < SMALL_BYTES
 
 
-def compiles(stage: str, data_bytes: int | None) -> bool:
-    """Whether a stage compiles code for its queries, by how much data the job reads."""
-    return data_bytes is None or data_bytes >= UNCOMPILED_BELOW.get(stage, TINY_BYTES)
+def is_tiny(data_bytes: int | None) -> bool:
+    """Whether a job reads almost no data. False if that is unknown."""
+    return data_bytes is not None and data_bytes < TINY_BYTES
 
 
 def setting(spark: SparkSession, key: str) -> str | None:

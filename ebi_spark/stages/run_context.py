@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ebi_spark.runs.history import RunHistory
     from ebi_spark.runs.run_inputs import RunInputs
 
+# Stages that run many queries of few rows each, where the data is small.
+_FEW_ROWS = ("flag", "publish")
+
+
 # Stages that the run log names otherwise than their command.
 _TITLES = {"roll_back": "publish --release"}
 
@@ -141,7 +145,7 @@ class RunContext:
         """
         from ebi_spark.runs.history import new_record
         from ebi_spark.runs.stage_inputs import READS, recorded_inputs
-        from ebi_spark.spark.tuning import compiles, uncompiled
+        from ebi_spark.spark.tuning import is_small, is_tiny, uncompiled
 
         spark = self.spark  # an error when the session starts is not an error of the stage
         report = StageReport(name, why=self.why, record=new_record(name, self.config, self.run_id, only))
@@ -157,7 +161,8 @@ class RunContext:
         self.heading(report.title, f": {'; '.join(report.why)}" if report.why else "")
         try:
             inputs = recorded_inputs(name, self.config, self.lake, self.run_id, only, self.inputs)
-            with nullcontext() if compiles(name, self.data_bytes) else uncompiled(spark):
+            few = is_tiny(self.data_bytes) or (name in _FEW_ROWS and is_small(self.data_bytes))
+            with uncompiled(spark) if few else nullcontext():
                 yield report
         except DataError as error:
             outcome, report.details = "failed", {"message": error.message} | error.details
