@@ -1,5 +1,6 @@
 """Run the main job on made-up data, from nothing: source files, run, and where to find everything."""
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ FOLDER = Path("demo")
 BEGUN = FOLDER / ".source-begun"
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Make ``./demo/source`` once, then run into ``./demo/lake``."""
+    argparse.ArgumentParser(prog="jobs.demo", description=__doc__).parse_args(argv)
     source = FOLDER / "source"
     config = source / "run.yml"
     if not config.exists():

@@ -613,8 +613,8 @@ def test_the_demo_removes_only_what_it_began(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo" / "source").mkdir(parents=True)
     (tmp_path / "demo" / "source" / "thesis.txt").write_text("mine")
-    assert demo.main() == 2
-    assert demo.main() == 2
+    assert demo.main([]) == 2
+    assert demo.main([]) == 2
     assert (tmp_path / "demo" / "source" / "thesis.txt").read_text() == "mine"
 
 

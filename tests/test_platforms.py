@@ -48,8 +48,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built, installed = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)], check=True, cwd=ROOT)
     (package,) = built.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(installed)]
-    subprocess.run([*pip, str(package)], check=True)
+    uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(installed)]
+    subprocess.run([*uv, str(package)], check=True)
     return installed
 
 

@@ -110,6 +110,6 @@ def test_made_up_files_say_that_they_are_made_up(tmp_path: Path, monkeypatch: py
     path.write_text(path.read_text().replace("data_kind: invented\n", ""))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "main", lambda _: 7)
-    assert demo.main() == 7 and load_config(path).data_kind == "synthetic"
+    assert demo.main([]) == 7 and load_config(path).data_kind == "synthetic"
     before = path.read_text()
-    assert demo.main() == 7 and path.read_text() == before
+    assert demo.main([]) == 7 and path.read_text() == before
