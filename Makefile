@@ -20,7 +20,7 @@ WORKERS ?= 2
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-setup: $(READY) ## virtual environment, locked packages, Delta's jars, a check of Java, a cache of Java classes
+setup: $(READY) ## virtual environment, locked packages, Delta's jars, a check of Java
 	@$(BIN)/python -m jobs.setup
 
 $(READY): requirements.lock requirements-build.lock pyproject.toml

@@ -1,16 +1,15 @@
-"""Set up what local Spark needs besides Python packages: Java, Delta's jars, and a Java class cache so that later
-sessions start faster. With --urls, also the jars for s3a://."""
+"""Set up what local Spark needs besides Python packages: check Java, and fetch Delta's jars. With --urls, also the jars
+for s3a://."""
 
 import sys
 
 from ebi_spark.spark.jars import fetch_jars
-from ebi_spark.spark.java import keep_classes, require_java
-from ebi_spark.spark.platform import platform_session
+from ebi_spark.spark.java import require_java
 from jobs.exit_status import guarded
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Check Java, fetch the jars, build the class cache."""
+    """Check Java and fetch the jars."""
     urls = "--urls" in (sys.argv[1:] if argv is None else argv)
 
     def progress(message: str) -> None:
@@ -18,11 +17,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def work(console: object, _: dict[str, object]) -> None:
         require_java()
-        if urls:
-            fetch_jars(progress, ["s3a"])
-        jars = fetch_jars(progress)
-        if not platform_session():  # a platform has its own Java
-            keep_classes(jars, progress)
+        fetch_jars(progress, ["s3a"] if urls else [])
 
     return guarded(work, as_json=False, debug=False)  # type: ignore[arg-type]
 

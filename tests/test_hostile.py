@@ -342,10 +342,10 @@ def every_text(value: Any) -> str:
 
 def test_java_is_given_names_as_they_are(tmp_path: Path) -> None:
     """Spark's own launcher takes the line apart: it finds the folder's name whole, and no option besides ours."""
-    found = sessions.java_options(tmp_path, [], 0)
+    found = sessions.java_options(tmp_path, 0)
     ours = {option.partition("=")[0] for option in launched(found) if option.startswith("-")}
     for name in ODD:
-        options = launched(sessions.java_options(tmp_path / name, [], 0))
+        options = launched(sessions.java_options(tmp_path / name, 0))
         assert f"-Djava.io.tmpdir={tmp_path / name}" in options
         assert {option.partition("=")[0] for option in options if option.startswith("-")} == ours
 

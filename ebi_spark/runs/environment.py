@@ -22,7 +22,7 @@ from ebi_spark import __version__
 from ebi_spark.errors import InputError
 from ebi_spark.runs.checks_before_start import PASSED, REFUSED, WARNING, Answer, Finding
 from ebi_spark.spark.jars import local_jars
-from ebi_spark.spark.java import class_archive, java_home_problem, java_version, require_java
+from ebi_spark.spark.java import java_home_problem, java_version, require_java
 from ebi_spark.spark.platform import platform_session
 from ebi_spark.spark.session import local_size
 
@@ -56,7 +56,6 @@ def _checks(folder: Path) -> Iterator[tuple[str, Work]]:
     if not platform_session():
         yield "Java", _java
         yield "Delta's jars", lambda: Answer(", ".join(path.name for path in local_jars()))
-        yield "Java class cache", _class_cache
         yield "memory", _memory
     yield "disk", lambda: _disk(folder)
     yield (
@@ -110,20 +109,6 @@ def _java() -> Answer:
     if java_home_problem():
         require_java()
     return Answer(java_version())
-
-
-def _class_cache() -> Answer:
-    if java_home_problem():
-        return Answer("needs Java 17 or 21", WARNING)
-    try:
-        archive = class_archive(local_jars())
-    except InputError:
-        return Answer("needs Delta's jars", WARNING)
-    if archive is None or not archive.is_file():
-        return Answer(
-            "none for this Java, so each session takes some seconds longer to start: `make setup` builds it", WARNING
-        )
-    return Answer(str(archive))
 
 
 def _memory() -> Answer:

@@ -89,16 +89,16 @@ for coordinate in coordinates:
 """
 
 
-def fetch_jars(progress: Callable[[str], None], stores: Collection[str] = ()) -> list[Path]:
-    """Download Delta's jars and those for some object stores unless they are there, and return their paths.
+def fetch_jars(progress: Callable[[str], None], stores: Collection[str] = ()) -> None:
+    """Download Delta's jars and those for some object stores unless they are there.
 
     Spark's own resolver downloads the exact versions, without their dependencies. ``progress`` is called with a line
     for the user. Raises an :class:`InputError` if a jar cannot be downloaded or is not the right one.
     """
-    with contextlib.suppress(InputError):
-        return local_jars(stores)
-    require_java()
     jars = [jar for jar in _jar_list(stores) if not _is_there(jar)]
+    if not jars:
+        return
+    require_java()
     progress(f"downloading {', '.join(jar['file'] for jar in jars)}")
     with tempfile.TemporaryDirectory(prefix="ebi-spark-ivy-") as ivy:
         coordinates = [f"ivy://{jar['group']}:{jar['artifact']}:{jar['version']}?transitive=false" for jar in jars]
@@ -120,7 +120,6 @@ def fetch_jars(progress: Callable[[str], None], stores: Collection[str] = ()) ->
             part = jar_folder() / f"{jar['file']}.{os.getpid()}.part"
             shutil.copyfile(right[0], part)
             part.replace(jar_folder() / jar["file"])
-    return local_jars(stores)
 
 
 def _is_there(jar: Mapping[str, str]) -> bool:

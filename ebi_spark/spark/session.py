@@ -23,7 +23,7 @@ from ebi_spark.config.shipped_files import resource
 from ebi_spark.errors import InputError
 from ebi_spark.quoting import java_option
 from ebi_spark.spark.jars import local_jars
-from ebi_spark.spark.java import archive_options, dump_options, require_java
+from ebi_spark.spark.java import require_java
 from ebi_spark.spark.platform import platform_session
 from ebi_spark.spark.scratch import refuse_scratch, swept
 from ebi_spark.spark.tuning import PLANNING, QUICK_PAGES, compiling_options, is_small, shuffle_partitions
@@ -75,14 +75,12 @@ def spark_session(
     *,
     timezone: str = "Europe/London",
     data_bytes: int | None = None,
-    classes_to: Path | None = None,
     stores: Collection[str] = (),
 ) -> Iterator[SparkSession]:
     """The session for one job. A local session writes temporary files below ``scratch`` and ends with the job.
 
-    ``data_bytes``: roughly how much data the job reads, in bytes (None: unknown, so it may be much). ``classes_to``:
-    write the class archive there when Java ends. ``stores``: the object stores that the job reads or writes, such as ``s3a``.
-    ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` set the size of a
+    ``data_bytes``: roughly how much data the job reads, in bytes (None: unknown, so it may be much). ``stores``: the object
+    stores that the job reads or writes, such as ``s3a``. ``EBI_SPARK_MASTER`` and ``EBI_SPARK_DRIVER_MEMORY`` set the size of a
     local session (default ``local[*]`` and ``4g``).
     """
     if platform_session():
@@ -108,7 +106,7 @@ def spark_session(
         "spark.driver.memory": memory,
         # On the class path instead of as Spark packages: the session starts some seconds faster.
         "spark.driver.extraClassPath": os.pathsep.join(map(str, jars)),
-        "spark.driver.extraJavaOptions": java_options(folder, jars, data_bytes, classes_to),
+        "spark.driver.extraJavaOptions": java_options(folder, data_bytes),
         "spark.local.dir": str(folder),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.sql.session.timeZone": timezone,
@@ -148,7 +146,7 @@ def store_settings(folder: Path, stores: Collection[str]) -> dict[str, str]:
     return settings
 
 
-def java_options(folder: Path, jars: list[Path], data_bytes: int | None, classes_to: Path | None = None) -> str:
+def java_options(folder: Path, data_bytes: int | None) -> str:
     """The options for a local Java, each quoted the way Spark's launcher expects."""
     return " ".join(
         [
@@ -156,7 +154,6 @@ def java_options(folder: Path, jars: list[Path], data_bytes: int | None, classes
             java_option(f"-Dderby.system.home={folder}"),
             java_option(f"-Dlog4j2.configurationFile={resource('conf', 'log4j2.properties').as_uri()}"),
             compiling_options(data_bytes),
-            dump_options(classes_to) if classes_to else archive_options(jars),
         ]
     )
 
