@@ -21,7 +21,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.errors import InputError, nearest_name, shown
 from ebi_spark.stages.batches import in_words
 from ebi_spark.stages.run_context import RunContext, StageReport
-from jobs.arguments import stage_parser
+from jobs.arguments import SHRINKING, stage_parser
 from jobs.exit_status import guarded, handle_signals
 from jobs.screen import headed, output_console
 
@@ -127,7 +127,7 @@ def run_with(
 ) -> int:
     """Run a whole job: configure, start, call each stage in order, summarise. Returns the exit status.
 
-    ``check``: for a job that needs an existing lake, what it asks of the lake before it starts Spark.
+    ``check``: what the job asks of an existing lake before it starts Spark.
     """
 
     def work(console: Console, outcome: dict[str, Any]) -> None:
@@ -144,7 +144,7 @@ def run_with(
         for finding in findings:
             if finding.result == WARNING:
                 console.print(headed(f"{finding.check}:", f" {finding.found}"), highlight=False, soft_wrap=True)
-        if check:
+        if arguments.job not in SHRINKING:  # the commands that read sources also make a lake
             check_lake(config.lake, check)
         with opened(config, console, outcome["run_id"], inputs) as context:
             try:
@@ -235,13 +235,13 @@ def read_lake(lake: str | LakeLocation, console: Console, read: Callable[["Local
         return read(context.lake)
 
 
-def check_lake(location: LakeLocation, check: Callable[["LocalLake"], object]) -> None:
+def check_lake(location: LakeLocation, check: Callable[["LocalLake"], object] | None) -> None:
     """Refuse a folder without a lake, and what ``check`` refuses, before Spark starts. A lake that only Spark can read is left to
     the command, which checks the same again."""
     from ebi_spark.lake.local_tables import LocalLake, UnreadableTableError
 
     refuse_without_lake(location)
-    if location.folder:
+    if location.folder and check:
         with suppress(UnreadableTableError):
             check(LocalLake(location))
 

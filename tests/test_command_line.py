@@ -230,6 +230,17 @@ def test_explain_takes_lake_and_policies_from_a_configuration(
     assert f"there is no lake at {tmp_path / 'own'}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [name for name in STAGES if name != "ingest"])
+def test_a_stage_that_reads_the_lake_makes_none(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.yml"
+    config.write_text("lake: ./lake\nsources: {a: {system: sus_plus, tables: {opa: opa.csv}}}\n")
+    assert cli.main([command, "--config", str(config)]) == 2
+    assert f"there is no lake at {tmp_path / 'lake'}" in capsys.readouterr().err
+    assert not (tmp_path / "lake").exists()
+
+
 @pytest.mark.parametrize("words", [["policy", "list"], ["policy", "list", "--json"]])
 def test_a_reader_that_stops_reading_is_no_failure_of_the_data(words: list[str]) -> None:
     """As after ``| head``: no message, and the status that a program has that SIGPIPE ended."""
