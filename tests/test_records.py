@@ -4,6 +4,7 @@ eye; a Spark job a topic."""
 import csv
 import itertools
 import json
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -29,7 +30,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.load import load_policies, revision_periods
 from ebi_spark.records import column_kinds, duplicates, hes, sus_plus
 from ebi_spark.records.cleaning import KINDS, age_in_years, age_seen, clean
-from ebi_spark.records.code_lists import clean_code
+from ebi_spark.records.code_lists import as_codes, bare_codes, first_code
 from ebi_spark.small_frames import small_frame
 from ebi_spark.sources.layouts import layouts
 from ebi_spark.spark.tuning import with_settings
@@ -226,7 +227,8 @@ AGES = [
 
 def test_codes_years_and_ages(spark: SparkSession) -> None:
     codes = small_frame(spark, HES_CODES, "raw string, expected string")
-    assert [tuple(row) for row in codes.select("raw", clean_code(F.col("raw"))).collect()] == HES_CODES
+    found = F.replace(as_codes(bare_codes(F.array("raw"), F.lit(None))), F.lit(","), F.lit(""))
+    assert [tuple(row) for row in codes.select("raw", found).collect()] == HES_CODES
 
     stated = small_frame(spark, YEAR_TEXTS, "raw string, bare string, expected string")
     by_meaning = {bare: year_of_text(F.col("raw"), bare) for bare in ("starts", "ends")}
@@ -241,6 +243,54 @@ def test_codes_years_and_ages(spark: SparkSession) -> None:
     ages = small_frame(spark, AGES, "first int, fallback int, seen int, years int")
     seen = age_seen(F.col("first"), F.col("fallback"))
     assert [tuple(row) for row in ages.select("first", "fallback", seen, age_in_years(seen)).collect()] == AGES
+
+
+def hes_code(raw: str | None) -> str | None:
+    """One cleaned HES code, by Python."""
+    plain = "".join(letter for letter in (raw or "").upper() if not letter.isspace() and letter not in ".&-")
+    if plain in ("", "NULL"):
+        return None
+    digits = plain[:1].isalpha() and plain[1:5].isdigit() and len(plain) >= 5
+    return plain[:5] if digits or plain[:5] in ("R69X6", "R69X8") else plain[:4]
+
+
+def test_the_codes_of_a_row_are_cleaned_like_each_alone(spark: SparkSession) -> None:
+    drawn = random.Random(3)
+    kinds = [raw for raw, _ in HES_CODES] + [
+        "null",
+        " nu.ll ",
+        "NULLX",
+        "r69.x6",
+        "R69X7",
+        "M54",
+        "4",
+        "M545,M549",
+        "\t",
+        "--",
+        ",",
+        "é12",
+        "Z12345",
+    ]
+    lists = [[drawn.choice(kinds) for _ in range(drawn.randint(1, 24))] for _ in range(3000)]
+    rows = [(number, listed, None) for number, listed in enumerate(lists)]
+    rows += [(3000, None, "M54.5,,-,NULL,e119 "), (3001, None, ",Z12"), (3002, None, None), (3003, [], None)]
+    by_hand = {3000: (",M545,E119,", "M545"), 3001: (",Z12,", None), 3002: (None, None), 3003: (None, None)}
+
+    frame = small_frame(spark, rows, "id int, listed array<string>, concat string")
+    bare = frame.withColumn("bare", bare_codes(F.col("listed"), F.col("concat"))).withColumn(
+        "codes", as_codes(F.col("bare"))
+    )
+    found = {
+        row["id"]: (row["codes"], row["first"])
+        for row in bare.select("id", "codes", first_code(F.col("bare"), F.col("codes")).alias("first")).collect()
+    }
+    for number, listed in enumerate(lists):
+        codes = [code for code in map(hes_code, listed) if code]
+        first = hes_code(listed[0])
+        expected = f",{','.join(codes)}," if codes else None
+        # (A comma in a column of one code is no separator. Only the code that has it says so.)
+        assert found[number] == (expected, first and first.partition(",")[0]), listed
+    assert {key: found[key] for key in by_hand} == by_hand
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 Codes are in upper case, without dots or blanks, with a comma before and after each code and ``|`` between episodes.
 The text is NULL when there is no code. Rules can then test the start of a code with ``,E11`` without splitting the
 list. (SUS+'s concatenations are the kind ``codes`` of :mod:`ebi_spark.records.cleaning`.)
+
+All codes of a row are cleaned as one text. Spark compiles that; a function of each element of a list it interprets, which
+took most of the time of an ingest of HES.
 """
 
 from pyspark.sql import Column
@@ -11,38 +14,40 @@ from pyspark.sql import functions as F
 from ebi_spark.config.default_codes import EPISODE, default_codes_of
 from ebi_spark.records.cleaning import text
 
+# Between the codes of a row while they are cleaned, and at both ends. (A comma can be part of what a source has in a column.)
+_MARK = "\x1f"
 
-def clean_code(raw: Column) -> Column:
-    """One cleaned HES code, NULL where there is none.
+
+def bare_codes(listed: Column, concat: Column) -> Column:
+    """The codes of one row in upper case without dots, blanks, ``&`` and ``-``, each between two marks. An empty place stays, as
+    two marks. They come from the numbered columns (``array<string>``) or, where the file has none, from the concatenation."""
+    given = F.coalesce(F.array_join(listed, _MARK, ""), F.replace(text(concat), F.lit(","), F.lit(_MARK)))
+    return F.concat(F.lit(_MARK), F.regexp_replace(F.upper(given), r"[\s.&-]", ""), F.lit(_MARK))
+
+
+def as_codes(bare: Column) -> Column:
+    """The cleaned codes of :func:`bare_codes` in order, as silver has them: ``,E119,J849,``; NULL when there are none.
 
     ``&``, ``-`` and the word NULL count as empty. X after a category stays (4 characters), a digit in fifth place
     stays (5), and everything else is cut to 4 characters. HES analysts commonly clean codes this way (domain
-    guide). A default code such as ``R69X6`` stays whole.
+    guide). A default code such as ``R69X6`` stays whole. Later codes move up into an empty place.
     """
-    plain = F.regexp_replace(F.upper(raw), r"[\s.&-]", "")
     whole = "".join(f"{code}|" for code in default_codes_of("diagnosis_codes"))
-    cut = F.regexp_extract(plain, rf"^({whole}[A-Z]\d\dX|[A-Z]\d{{4}}|.{{1,4}})", 1)
-    return F.when((cut != "") & (plain != "NULL"), cut)
+    code = rf"(?!NULL{_MARK})(?:{whole}[A-Z]\d\dX|[A-Z]\d{{4}}|[^{_MARK}]{{1,4}})"
+    # Of a code the beginning is kept; of an empty place, nothing.
+    cut = F.regexp_replace(bare, rf"({_MARK}{code})[^{_MARK}]*|{_MARK}(?:NULL)?(?={_MARK})", "$1")
+    return F.when(F.octet_length(cut) > 1, F.translate(cut, _MARK, ","))
 
 
-def codes_of(listed: Column, concat: Column) -> Column:
-    """The cleaned codes of one episode in order, ``array<string>`` without empty ones.
-
-    They come from the numbered columns (``array<string>``) or, where the file has none, from the concatenation. A
-    NULL entry of the list is left out, and later codes move up.
-    """
-    given = F.coalesce(listed, F.split(text(concat), ","))
-    return F.filter(F.transform(given, clean_code), lambda code: code.isNotNull())
-
-
-def first_code(listed: Column, concat: Column) -> Column:
-    """The code in first position; NULL when that position is empty, even where later ones are filled."""
-    given = F.coalesce(F.get(listed, F.lit(0)), F.when(listed.isNull(), F.get(F.split(text(concat), ","), F.lit(0))))
-    return clean_code(given)
+def first_code(bare: Column, codes: Column) -> Column:
+    """The cleaned code in first place; NULL when that place is empty, even where later ones are filled. ``bare`` is
+    :func:`bare_codes`, ``codes`` is :func:`as_codes` of it."""
+    empty = bare.startswith(f"{_MARK}{_MARK}") | bare.startswith(f"{_MARK}NULL{_MARK}")
+    return F.when(~empty, F.substring_index(F.substring(codes, 2, 1 << 20), ",", 1))
 
 
 def as_text(codes: Column) -> Column:
-    """The codes of one episode as ``,E119,J849,``; NULL when there are none."""
+    """The codes of a list as ``,E119,J849,``; NULL when there are none."""
     return F.when(F.size(codes) > 0, F.concat(F.lit(","), F.array_join(codes, ","), F.lit(",")))
 
 

@@ -12,7 +12,7 @@ from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.config.default_codes import default_codes_of
 from ebi_spark.financial_years import year_of_date
 from ebi_spark.records.cleaning import clean, tidied
-from ebi_spark.records.code_lists import as_text, codes_of, first_code, join_episodes
+from ebi_spark.records.code_lists import as_codes, bare_codes, first_code, join_episodes
 from ebi_spark.records.column_kinds import (
     ALTERNATIVES,
     ATTENDANCE_KINDS,
@@ -46,14 +46,14 @@ EPISODE_VALUES = (
 
 def _with_codes(rows: DataFrame) -> DataFrame:
     """``rows`` with their numbered code columns turned into normalised texts and the codes in first position."""
-    columns = {name: (F.col(name), F.col(f"{name}_concat")) for name in ("diagnosis", "operation")}
-    listed = rows.withColumns(
-        {f"{name}_list": codes_of(*both) for name, both in columns.items()}
-        | {f"first_{name}": first_code(*both) for name, both in columns.items()}
-    )
-    return listed.withColumns(
-        {"diagnosis_codes": as_text(F.col("diagnosis_list")), "procedure_codes": as_text(F.col("operation_list"))}
-    ).drop("diagnosis_list", "operation_list", "diagnosis", "operation", "diagnosis_concat", "operation_concat")
+    bare = {f"_{name}": bare_codes(F.col(name), F.col(f"{name}_concat")) for name in ("diagnosis", "operation")}
+    codes = {"diagnosis_codes": as_codes(F.col("_diagnosis")), "procedure_codes": as_codes(F.col("_operation"))}
+    first = {
+        "first_diagnosis": first_code(F.col("_diagnosis"), F.col("diagnosis_codes")),
+        "first_operation": first_code(F.col("_operation"), F.col("procedure_codes")),
+    }
+    listed = rows.withColumns(bare).drop("diagnosis", "operation", "diagnosis_concat", "operation_concat")
+    return listed.withColumns(codes).withColumns(first).drop(*bare)
 
 
 def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
@@ -65,8 +65,11 @@ def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | N
 
 def clean_episodes(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
     """HES episodes cleaned, each with the year of its own discharge date, or else of its year column."""
-    kinds = RECORD_KINDS | EPISODE_KINDS
-    cleaned = tidied(with_ages(clean(_with_codes(rows), kinds, unread=["discharge_date"])), _TIDIED, SPELL_DAYS)
+    # In two steps: the method for all columns at once would be too long for Java to compile well.
+    of_record = clean(_with_codes(rows), RECORD_KINDS).withColumnRenamed("cleaned", "_of_record")
+    of_both = clean(of_record, EPISODE_KINDS, unread=["discharge_date"])
+    noted = of_both.withColumn("cleaned", F.concat("_of_record", "cleaned")).drop("_of_record")
+    cleaned = tidied(with_ages(noted), _TIDIED, SPELL_DAYS)
     dated = with_year(cleaned, "discharge_date", window, bare_year)
     return dated.withColumn("financial_year", F.coalesce("dated_year", "stated_year"))
 

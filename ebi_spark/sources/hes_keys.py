@@ -4,6 +4,8 @@ The row itself decides (decision 23): by its own year column or, without it, by 
 2012-13 gets a key such as ``2010-11/100001``; every other row keeps its key. Which files are read makes no difference.
 """
 
+from collections.abc import Callable
+
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
@@ -13,11 +15,12 @@ from ebi_spark.financial_years import (
     HES_KEYS_UNIQUE_FROM,
     LAST_YEAR,
     day_of_iso,
+    digits_of_year,
     iso_day,
     label,
     start_of_date,
+    start_of_digits,
     year_of_start,
-    year_of_text,
 )
 
 # The source tables concerned, and the columns that give a row's year: the year as text, otherwise a date if they have one.
@@ -30,23 +33,20 @@ YEARLY_KEYS = {
 PLACE = "#"
 
 
-def _written(starts: range) -> dict[str, str]:
-    """The usual ways to write a year → its label. Years of this century are left out if their last two digits could
-    also mean a year of the last century."""
-    years = [label(start) for start in starts if start < 2000 or start % 100 < FIRST_YEAR % 100]
-    return {text: year for year in years for text in (year[2:4] + year[5:], year, year.replace("-", "/"))}
-
-
-# Most rows write their year in one of these ways, so that it need not be parsed.
-_EARLIER = _written(range(FIRST_YEAR, HES_KEYS_UNIQUE_FROM))
-_LATER = _written(range(HES_KEYS_UNIQUE_FROM, LAST_YEAR))
+# The usual ways to write a year since 2012-13. Rows that have one of them need no parsing. (From 2089 on, two digits could also mean
+# a year of the last century.)
+_LATER = [
+    text
+    for year in map(label, range(HES_KEYS_UNIQUE_FROM, 2000 + FIRST_YEAR % 100))
+    for text in (year[2:4] + year[5:], year, year.replace("-", "/"))
+]
 
 
 def key_with_year(key: Column, year: Column | None, day: Column | None, bare_year: str | None) -> Column:
     """The key of a row, with the year in front of it for a row before 2012-13.
 
     ``year``: the year as the source writes it. ``day``: a date as text or DATE. Either is None if the table has no such
-    column. ``bare_year``: what a year of four digits means (see :func:`year_of_text`).
+    column. ``bare_year``: what a year of four digits means (see :func:`start_of_digits`).
 
     | key    | year | day        | → key          |
     |--------|------|------------|----------------|
@@ -54,21 +54,29 @@ def key_with_year(key: Column, year: Column | None, day: Column | None, bare_yea
     | 100001 |      | 2011-02-03 | 2010-11/100001 |
     | 100001 | 1213 |            | 100001         |
     """
-    found = []
+    starts = []
     if year is not None:
-        listed = F.create_map(*[F.lit(text) for pair in _EARLIER.items() for text in pair])
-        found += [F.try_element_at(listed, F.trim(year)), year_of_text(year, bare_year)]
+        start = _of(digits_of_year(F.trim(year)), lambda digits: start_of_digits(digits, bare_year))
+        starts.append(_of(start, lambda start: F.when(start.between(FIRST_YEAR, LAST_YEAR), start)))
     if day is not None:
-        # A typed date is converted to text here. Few rows have no year, so it costs little.
-        text = F.trim(day.cast("string"))
-        found.append(year_of_start(start_of_date(day_of_iso(iso_day(text)))))
-    if not found:
+        on = _of(F.trim(day.cast("string")), lambda text: _of(iso_day(text), day_of_iso))
+        starts.append(_of(on, start_of_date))
+    if not starts:
         return key
-    row_year = F.coalesce(*found)
     bare = F.trim(key)
-    earlier = _is_stated(bare) & row_year.between(label(FIRST_YEAR), label(HES_KEYS_UNIQUE_FROM - 1))
-    with_year = F.when(earlier, F.concat(row_year, F.lit("/"), bare)).otherwise(key)
-    return with_year if year is None else F.when(F.trim(year).isin(*_LATER), key).otherwise(with_year)
+
+    def with_start(start: Column) -> Column:
+        earlier = start.between(FIRST_YEAR, HES_KEYS_UNIQUE_FROM - 1) & _is_stated(bare)
+        return F.when(earlier, F.concat(year_of_start(start), F.lit("/"), bare)).otherwise(key)
+
+    keyed = _of(F.coalesce(*starts), with_start)
+    return keyed if year is None else F.when(F.trim(year).isin(_LATER), key).otherwise(keyed)
+
+
+def _of(value: Column, function: Callable[[Column], Column]) -> Column:
+    """What the function makes of a value. Spark interprets it, for the few rows that need it. Written out, a value that an expression
+    uses many times is repeated so often that the code for reading a row is too long to compile."""
+    return F.get(F.transform(F.array(value), function), F.lit(0))
 
 
 def _is_stated(bare: Column) -> Column:
