@@ -4,6 +4,7 @@ Populations cover all ages, also for policies on adults (decision 14). The table
 the driver. Silver stores them by the areas of their file; they are assigned to the areas shown when rates are computed.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -346,18 +347,20 @@ def _weights_in(path: Path) -> dict[tuple[str, int], float]:
             ) from None
         band, odd = divmod(start, BAND_YEARS)
         sexes = SEXES if not row.get("sex") else (row["sex"],)
-        if odd or not 0 <= band <= LAST_BAND or people < 0 or not {*sexes} <= {*SEXES}:
+        if odd or not 0 <= band <= LAST_BAND or not 0 <= people < math.inf or not {*sexes} <= {*SEXES}:
             raise InputError(
                 f"{what}, line {number}: the row is not a weight for one of the 19 bands (0, 5 … 90) of sex 1 or 2",
-                remedy="give five-year bands, the last one 90 and over, and no negative weights",
+                remedy="give five-year bands, the last one 90 and over, and weights that are numbers of 0 or more",
             )
         for sex in sexes:
             if (sex, band) in weights:
                 raise InputError(f"{what}, line {number}: this band appears twice", remedy="give each band once")
             weights[(sex, band)] = people
     wanted = len(SEXES) * (LAST_BAND + 1)
-    if len(weights) != wanted or not sum(weights.values()):
+    if len(weights) != wanted:
         raise InputError(f"{what}: {wanted - len(weights)} of {wanted} weights are missing", remedy="give all 19 bands")
+    if not any(weights.values()):
+        raise InputError(f"{what}: every weight is 0", remedy="give the people of each band")
     return weights
 
 
