@@ -15,9 +15,13 @@ def current_release_id(lake: LocalLake) -> str | None:
 
 def current_release(lake: LocalLake) -> dict[str, Any] | None:
     """The manifest row of the current release, or None before the first. ``released_at`` is local time."""
-    rows = lake.rows_if_there(RELEASE, RELEASE.names())
-    found = next((row for row in rows if row["is_current"]), None)
-    return found and found | {"released_at": local_time(found["released_at"])}
+    return next((row for row in kept_releases(lake) if row["is_current"]), None)
+
+
+def kept_releases(lake: LocalLake) -> list[dict[str, Any]]:
+    """The manifest rows of all releases that the lake has, newest first. ``released_at`` is local time."""
+    rows = sorted(lake.rows_if_there(RELEASE, RELEASE.names()), key=lambda row: row["released_at"], reverse=True)
+    return [row | {"released_at": local_time(row["released_at"])} for row in rows]
 
 
 def local_time(microseconds: int | None) -> datetime | None:
