@@ -268,10 +268,16 @@ def test_the_wording_of_policies_that_a_run_was_not_asked_for_does_not_count(tmp
 
 
 def test_batches_of_a_stage_are_reported_as_one() -> None:
-    reports = [StageReport("flag", 2.0, 5, ["2021-22"]), StageReport("flag", 3.0, 6, ["2022-23"]), StageReport("rate")]
-    found = [(stage.name, stage.seconds, stage.rows, stage.years) for stage in by_name(reports)]
-    assert found == [("flag", 5.0, 11, ["2021-22", "2022-23"]), ("rate", 0.0, 0, None)]
-    assert reports[0].seconds == 2.0
+    reports = [
+        StageReport("ingest", 2.0, 5, ["2021-22"], why=["a has changed"]),
+        StageReport("ingest", 3.0, 6, ["2022-23"], why=["a has changed", "b has changed"]),
+        StageReport("rate"),
+    ]
+    found = [(stage.name, stage.seconds, stage.rows, stage.years, stage.why) for stage in by_name(reports)]
+    assert found == [
+        ("ingest", 5.0, 11, ["2021-22", "2022-23"], ["a has changed", "b has changed"]), ("rate", 0.0, 0, None, []),
+    ]  # fmt: skip
+    assert (reports[0].seconds, reports[0].why) == (2.0, ["a has changed"])
 
 
 AT = LakeLocation(folder=Path("/lake"))
