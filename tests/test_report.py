@@ -1123,13 +1123,18 @@ def test_an_empty_release_is_described_as_empty() -> None:
 
 
 def test_a_release_of_an_earlier_version_is_drawn_without_the_values_that_migration_removed() -> None:
-    """After `Lake.migrate` it has no standardised rate, limit, percentile or days between records, and few measures of quality."""
+    """After `Lake.migrate` it has no standardised rate, limit, percentile or days between records, few measures of quality, and
+    shares without limits below England."""
     tables = sample()
+    provider = {"area_type": "provider", "population": None, "crude_rate": None, "standardised_rate": None}
+    providers = [rate_row(IMAGING, "2022-23", "provider", code, code, activity=50) | provider for code in ("RX1", "RX2")]
+    rates = pd.concat([tables["rate"], framed(providers, schemas.RATE)], ignore_index=True)
+    tables["rate"] = rates.assign(flagged_share=0.25, share_lower=0.21, share_upper=0.3)
     for correction in CORRECTIONS:
         if correction.table.name in tables:
             frame = tables[correction.table.name].iloc[: 0 if correction.remove == "true" else None].copy()
             for column, value in correction.values.items():
-                kept = frame["measure"] == "records" if column == "records" else frame.index < 0
+                kept = frame["measure"] == "records" if column == "records" else frame.get("area_type") == "england"
                 frame[column] = frame[column].astype(object).where(kept & (value != "NULL"), None)
             tables[correction.table.name] = frame
     emptied = Page(build_report(tables, release=manifest()))
@@ -1139,6 +1144,9 @@ def test_a_release_of_an_earlier_version_is_drawn_without_the_values_that_migrat
         "not calculated",
         "not calculated",
     )
+    assert latest["Share flagged (95% limits)"] == "25.0% (21.0 to 30.0)"
+    shares = emptied.table("Providers ranked by flagged records as a share of those in scope, 2022-23")
+    assert {line["Share flagged (95% limits)"] for line in shares.values()} == {"25.0%"}
 
 
 def test_a_policy_without_figures_says_so_everywhere() -> None:

@@ -152,11 +152,13 @@ def limits(row: Row) -> str:
 
 
 def flagged_share(row: Row) -> str:
-    """Flagged records as a percentage of records in scope, with 95% limits, or why it is missing."""
+    """Flagged records as a percentage of records in scope, or why it is missing, with 95% limits where these are published."""
     if row.get("flagged_share") is None:
         return HIDDEN if is_suppressed(row) else "–"
-    percentage, lower, upper = (rate(100 * row[name]) for name in ("flagged_share", "share_lower", "share_upper"))
-    return f"{percentage}% ({lower} to {upper})"
+    percentage = f"{rate(100 * row['flagged_share'])}%"
+    if row.get("share_lower") is None or row.get("share_upper") is None:  # emptied in a release of an earlier version
+        return percentage
+    return f"{percentage} ({rate(100 * row['share_lower'])} to {rate(100 * row['share_upper'])})"
 
 
 def month(value: Any) -> str:
