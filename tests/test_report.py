@@ -716,6 +716,21 @@ def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
     assert page.says("Admitted patient care, fewer than 50 in every year: Quarantined: no usable date.")
 
 
+def test_quarantined_rows_of_several_years_are_added_up_and_suppressed_years_are_counted() -> None:
+    def shown(*records: tuple[int | None, str | None]) -> str:
+        measure = {"dataset": "apc", "measure": "quarantined:no_usable_date"}
+        rows = [{**measure, "financial_year": "2021-22", "records": n, "status": status} for n, status in records]
+        return str(data_quality.quality(rows)[-1].rows[0][2])
+
+    ok, few, emptied = (100, "ok"), (None, "withheld_small"), (None, None)
+    assert shown(ok, (200, "ok")) == "300"
+    assert shown(few) == "fewer than 50"
+    assert shown(few, few, few) == "fewer than 50 in each of 3 years"  # together they can be 147
+    assert shown(ok, few) == "100, and fewer than 50 in one year"
+    assert shown(ok, few, few) == "100, and fewer than 50 in each of 2 years"
+    assert shown(emptied) == "–"  # of a release of an earlier version
+
+
 def test_months_are_drawn_with_their_limits_and_signals(page: Page) -> None:
     plain = [4_800 + 400 * (number % 2) if number != 20 else 6_800 for number in range(15, 34)]
     mean = sum(plain) / len(plain)
@@ -1127,7 +1142,9 @@ def test_a_release_of_an_earlier_version_is_drawn_without_the_values_that_migrat
     shares without limits below England."""
     tables = sample()
     provider = {"area_type": "provider", "population": None, "crude_rate": None, "standardised_rate": None}
-    providers = [rate_row(IMAGING, "2022-23", "provider", code, code, activity=50) | provider for code in ("RX1", "RX2")]
+    providers = [
+        rate_row(IMAGING, "2022-23", "provider", code, code, activity=50) | provider for code in ("RX1", "RX2")
+    ]
     rates = pd.concat([tables["rate"], framed(providers, schemas.RATE)], ignore_index=True)
     tables["rate"] = rates.assign(flagged_share=0.25, share_lower=0.21, share_upper=0.3)
     for correction in CORRECTIONS:
