@@ -24,8 +24,6 @@ SCREEN = 3.267
 Form = Literal["plot_the_dots", "unscreened"]
 # The share of areas at either end whose difference from the expected events is limited.
 WINSORISED = 0.1
-# Powers that make the time between events about normal: Nelson's for one event, Wilson and Hilferty's for several.
-NELSON, WILSON_HILFERTY = 1 / 3.6, 1 / 3
 
 
 @dataclass(frozen=True)
@@ -144,17 +142,14 @@ def signals(
     return tuple(tuple(name for name in order if name in each) for each in found)
 
 
-def t_chart(days: Sequence[float], events: int = 1, form: Form = "plot_the_dots") -> ControlChart:
-    """Chart of the days between rare events: one point for every ``events`` events, whose value is the days that they took.
+def t_chart(days: Sequence[float], form: Form = "plot_the_dots") -> ControlChart:
+    """Chart of rare events: one point for each group of several events, whose value is the days that they took.
 
-    At a constant rate, the time t to one event has an exponential distribution, and the time to several a gamma
-    distribution. The power y = t^(1/3.6) for one event (Nelson, Journal of Quality Technology 26 (1994) 239–240), or
-    y = t^(1/3) for several (Wilson and Hilferty, Proceedings of the National Academy of Sciences 17 (1931) 684–688), is about
-    normal. The chart is an XmR chart of y (:func:`xmr`, with this ``form``), converted back into days. Its centre is about
-    the median. Points above the upper limit show that events have become rarer. The lower limit is 0 where that of y is
-    negative.
+    At a constant rate, the time t to several events has a gamma distribution, and y = t^(1/3) is about normal (Wilson and
+    Hilferty, Proceedings of the National Academy of Sciences 17 (1931) 684–688). The chart is an XmR chart of y (:func:`xmr`,
+    with this ``form``), converted back into days. Its centre is about the median. Points above the upper limit show that events
+    have become rarer. The lower limit is 0 where that of y is negative.
     """
-    power = NELSON if events == 1 else WILSON_HILFERTY
-    chart = xmr([value**power for value in days], form=form)
-    back = [max(0.0, value) ** (1 / power) for value in (chart.centre, chart.lower, chart.upper)]
+    chart = xmr([value ** (1 / 3) for value in days], form=form)
+    back = [max(0.0, value) ** 3 for value in (chart.centre, chart.lower, chart.upper)]
     return ControlChart(back[0], back[1], back[2], chart.signals)
