@@ -1166,6 +1166,16 @@ def test_a_release_of_an_earlier_version_is_drawn_without_the_values_that_migrat
     assert {line["Share flagged (95% limits)"] for line in shares.values()} == {"25.0%"}
 
 
+def test_the_part_on_monitoring_says_what_its_disclosure_rule_suppresses() -> None:
+    for rule, words in (
+        ("hes_2018", "Counts are rounded. In this part [c] means that a count is below 8,"),
+        ("five_or_fewer", "(as published). In this part [c] means that a count is below 6,"),
+        ("under_five", "Counts are rounded. In this part [c] means that a count is below 5,"),
+        ("of a newer version", "(as published). In this part [c] means that a count is small,"),
+    ):
+        assert Page(build_report(sample(), release=manifest(disclosure=rule))).says(words), rule
+
+
 def test_a_policy_without_figures_says_so_everywhere() -> None:
     page = Page(build_report({**empty(), "policy": sample()["policy"]}, release=manifest()))
     assert page.says("This release has no figures for this policy under its main definition (as published).")

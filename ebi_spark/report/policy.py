@@ -172,7 +172,7 @@ class Policy:
         ]
         if not self.boards:
             # A local policy has no part on monitoring, because its figures would be those of one board.
-            blocks = monitoring.monitoring(self.own, self.reading, self.newest)
+            blocks = monitoring.monitoring(self.own, self.reading, self.newest, self.options.rule)
             parts.append(Part(f"{anchor}-monitoring", "Monitoring", blocks))
         parts.append(Part(f"{anchor}-says", "What the policy says", self.clauses()))
         return tuple(parts)
