@@ -34,8 +34,6 @@ from ebi_spark.rates.population_files import (
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 
-# In rates, England is named by its ONS code.
-ENGLAND = ENGLAND_ONS
 DISTANT_VINTAGE = "distant_vintage"
 PARTIAL_POPULATION = "partial_population"
 UNUSUAL_POPULATION = "unusual_population"
@@ -193,7 +191,7 @@ def areas_without_people(geography: Geography, people: Vintage) -> set[Area]:
         oldest = replace(geography, as_of=geography.covered_from, areas={code: {} for code in first})
         missing = lacking and first - _reached(oldest, given, day)
     found = {(kind, geography.areas[code][f"{kind}_code"]) for code in lacking for kind in ("region", "icb", "sub_icb")}
-    return found | ({("england", ENGLAND)} if missing else set())
+    return found | ({("england", ENGLAND_ONS)} if missing else set())
 
 
 def _reached(geography: Geography, codes: set[str], day: date) -> set[str]:
@@ -228,7 +226,7 @@ def people_ratio(geography: Geography, people: Vintage, other: Vintage) -> float
 
 def is_whole(geography: Geography, people: Vintage) -> bool:
     """Whether a population has all people of England."""
-    return ("england", ENGLAND) not in areas_without_people(geography, people)
+    return ("england", ENGLAND_ONS) not in areas_without_people(geography, people)
 
 
 def population_warnings(population: Population, years: list[str], *, partial: bool = False) -> list[str]:
@@ -249,7 +247,7 @@ def population_warnings(population: Population, years: list[str], *, partial: bo
         people = sum(number for (code, _, _), number in stored.strata.items() if code in outside)
         if empty:
             counted = [(word, sum(kind == area_type for kind, _ in lacking)) for area_type, word in _KINDS]
-            named = ["England"] if ("england", ENGLAND) in lacking and not partial else []
+            named = ["England"] if ("england", ENGLAND_ONS) in lacking and not partial else []
             named += [f"{number:,} {word}" for word, number in counted]
             found.append(
                 f"Warning: the population of {vintage} lacks some or all people of {len(empty):,} of {len(geography.areas):,} areas "
@@ -368,7 +366,7 @@ def members_of(geography: Geography, code: str) -> list[tuple[str, str, str]]:
     """(area type, code, name) of every area to which a sub-ICB location of the version belongs, itself included."""
     row = geography.areas[code]
     return [
-        ("england", ENGLAND, "England"),
+        ("england", ENGLAND_ONS, "England"),
         ("region", row["region_code"], row["region_name"]),
         ("icb", row["icb_code"], row["icb_name"]),
         ("sub_icb", row["sub_icb_code"], row["sub_icb_name"]),
@@ -443,7 +441,7 @@ def _people_by_stratum(population: Population, vintages: set[date]) -> tuple[_St
         stored = population.by_vintage[vintage]
         parts = _parts_of(geography, stored)
         for (code, sex, band), number in stored.strata.items():
-            people[(vintage, "england", ENGLAND, sex, band)] += number
+            people[(vintage, "england", ENGLAND_ONS, sex, band)] += number
             for area, part in share_people(number, parts[code]).items():
                 for area_type, area_code, _ in members_of(geography, area)[1:]:
                     people[(vintage, area_type, area_code, sex, band)] += part
