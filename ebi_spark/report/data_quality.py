@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ebi_spark.geography.area_lists import ENGLAND
 from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
 from ebi_spark.records.row_status import CONFLICTING
 from ebi_spark.report import charts, wording
@@ -110,7 +111,7 @@ def completeness(rows: Sequence[Row], rates: Sequence[Row] = ()) -> tuple[Block,
 
 def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str, names: Mapping[str, str]) -> list[Block]:
     """The months of a data set, and its providers with low months. ``names``: names of providers by code."""
-    national = sorted((row for row in rows if row["area_type"] == wording.NATIONAL), key=lambda row: str(row["month"]))
+    national = sorted((row for row in rows if row["area_type"] == ENGLAND), key=lambda row: str(row["month"]))
     providers = [row for row in rows if row["area_type"] == "provider"]
     blocks = _month_blocks(national, dataset, name, with_providers=bool(providers)) if national else []
     last, latest = latest_year(providers)
