@@ -203,7 +203,7 @@ def test_rows_are_plain_values(lake: LocalLake) -> None:
     assert counted == [{"rows": 2, "records": 6}]
     assert lake.grouped(UNMAPPED_AREA, [], where={"code": []}) == [{"rows": 0}]
     assert lake.frame(RELEASE, {"release_id": ["r1", "it's"]})["release_id"].tolist() == ["r1"]
-    assert len(lake.frame(RELEASE, {})) == 2
+    assert len(lake.frame(RELEASE, {})) == 3
     assert current_release_id(lake) == "r2"
     release = current_release(lake)
     assert release is not None and release["released_at"] == moment(2).astimezone().replace(tzinfo=None)
