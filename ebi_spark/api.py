@@ -40,6 +40,7 @@ from ebi_spark.rates.population_files import BAND_YEARS
 from ebi_spark.records.cleaning import age_in_years, clean
 from ebi_spark.records.code_lists import as_text
 from ebi_spark.records.column_kinds import ATTENDANCE_KINDS, CODE_KINDS, DERIVED_KINDS, RECORD_KINDS, SPELL_KINDS
+from ebi_spark.release.current import no_such_release
 from ebi_spark.small_frames import arrow_frame, small_frame
 from ebi_spark.tables.monitoring_changes import ACTIVITY_CHANGE, ACTIVITY_COUNT
 from ebi_spark.tables.published import RELEASE
@@ -429,9 +430,7 @@ def read_release(
     wanted = releases["is_current"] if release_id is None else releases["release_id"] == release_id
     chosen = releases[wanted.astype(bool)]
     if chosen.empty:
-        what = "has no current release" if release_id is None else f"has no release {release_id!r}"
-        known = ", ".join(sorted(releases["release_id"]))
-        raise InputError(f"{location} {what}", remedy=f"choose from: {known}" if known else "publish one first")
+        raise no_such_release(location, release_id, releases["release_id"])
     if table == RELEASE.name:
         return chosen.reset_index(drop=True)
     return _rows(location, published[table], {"release_id": [str(chosen["release_id"].iloc[0])]})

@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "replay": (("ebi-spark replay RUN_ID --lake lake", "compute an old run again and compare"),),
     "status": (
-        ("ebi-spark status --lake lake", "years, rows, policies, last stages, quarantine, release"),
+        ("ebi-spark status --lake lake", "years, rows, policies, last stages, quarantine, releases"),
         ("ebi-spark status --lake main.ebi", "a lake in a catalogue"),
         ("ebi-spark status --lake s3a://bucket/lake", "a lake at a URL"),
     ),

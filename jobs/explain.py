@@ -15,7 +15,7 @@ from ebi_spark.config.load import load_config
 from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import NOUNS, Explanation, with_name
 from ebi_spark.flags.explain_in_lake import explain_in_lake, provider_names, years_with_record
-from ebi_spark.policies.load import load_policies
+from ebi_spark.policies.load import load_policies, with_fixed_revision
 from ebi_spark.tables.silver import RECORD_TABLES
 from jobs.arguments import JobParser, common_options, lake_option, policy_option
 from jobs.exit_status import guarded
@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         config = load_config(arguments.config) if arguments.config else None
         folders = [*arguments.policies_dir, *(config.policy_dirs if config else ())]
         policies = load_policies(folders, [arguments.policy] if arguments.policy else None)
+        if config and config.basis == "fixed":
+            policies = [with_fixed_revision(policy, config) for policy in policies]
         lookup = config.providers if config else None
         lake = arguments.lake or (config.lake if config else "")
         datasets = [arguments.dataset] if arguments.dataset else list(RECORD_TABLES)
@@ -83,7 +85,7 @@ def _parser() -> JobParser:
         "--config",
         type=Path,
         metavar="FILE",
-        help="use this configuration's lake, its policy_dirs besides the shipped policies, and its names of providers",
+        help="use this configuration's lake, its policy_dirs besides the shipped policies, its basis and its names of providers",
     )
     parser.add_argument(
         "--policies-dir",

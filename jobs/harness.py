@@ -95,7 +95,7 @@ def showing_progress(context: Context) -> Iterator[None]:
 
 
 def by_name(stages: list[StageReport]) -> list[StageReport]:
-    """One report for each stage: the batches of a stage are added up."""
+    """One report for each stage: the batches of a stage are added up, and each of their reasons is listed once."""
     found: dict[str, StageReport] = {}
     for report in stages:
         so_far = found.get(report.name)
@@ -104,6 +104,7 @@ def by_name(stages: list[StageReport]) -> list[StageReport]:
         else:
             so_far.seconds, so_far.rows = so_far.seconds + report.seconds, so_far.rows + report.rows
             so_far.years = sorted({*(so_far.years or []), *(report.years or [])})
+            so_far.why = list(dict.fromkeys([*so_far.why, *report.why]))
     return list(found.values())
 
 

@@ -57,8 +57,9 @@ def main(argv: list[str] | None = None) -> int:
                                  help="use this code book (CSV) instead of the shipped one for its code system; may be repeated")  # fmt: skip
         command.add_argument("--policies-dir", type=Path, action="append", default=[], metavar="DIR",
                              help="also load the policies in this folder; may be repeated")  # fmt: skip
-        command.add_argument("--config", type=Path, metavar="FILE",
-                             help="also load the policies in the policy_dirs of this configuration")  # fmt: skip
+        words = "also load the policies in the policy_dirs of this configuration"
+        words += ", and with --lake use its lookups of areas" if name == "diff" else ""
+        command.add_argument("--config", type=Path, metavar="FILE", help=words)
         common_options(command)
     arguments = parser.parse_args(argv)
     plain_commands = {"list": _list, "import": _import, "lint": _lint}
@@ -161,7 +162,7 @@ def _diff(arguments: argparse.Namespace, console: Console, outcome: dict[str, An
         return
     from ebi_spark.flags.revision_effect import effect_in_lake, sum_over_areas
 
-    with opened_lake(arguments.lake, console) as context:
+    with opened_lake(arguments.lake, console, all_records=True) as context:
         config = load_config(arguments.config) if arguments.config else context.config
         outcome["effect_by_area"] = effect_in_lake(context.lake, config, policy, before, after)
         outcome["effect"] = sum_over_areas(outcome["effect_by_area"])

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     def work(console: Console, outcome: dict[str, Any]) -> None:
         # An unknown run is refused before a session starts.
         read_lake(arguments.lake, console, lambda lake: stages_of_run(RunState(lake), arguments.run))
-        with opened_lake(arguments.lake, console) as context:
+        with opened_lake(arguments.lake, console, all_records=True) as context:
             results = replay(
                 context.lake,
                 arguments.run,

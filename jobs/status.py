@@ -1,4 +1,4 @@
-"""Show what is in a lake: years and rows, policies, the last stages, quarantined rows, the current release."""
+"""Show what is in a lake: years and rows, policies, the last stages, quarantined rows, releases."""
 
 import sys
 from collections import defaultdict
@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from ebi_spark.runs.lake_status import LOST_CODES, QUARANTINE_TITLE, lake_status
+from ebi_spark.runs.lake_status import LOST_CODES, OTHER_RELEASES, QUARANTINE_TITLE, lake_status
 from ebi_spark.stages.run_context import stage_title
 from ebi_spark.tables.gold import ACTIVITY_FLAG
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, QUARANTINE
@@ -52,12 +52,14 @@ _TITLES = {
     "policies": "Policies",
     "last stages": "Last stages, newest first (in local time)",
     "release": "Current release (in local time)",
+    OTHER_RELEASES: "Other releases that are kept, newest first (in local time): `publish --release` makes one current",
 }
 
 
 def _print(collected: dict[str, list[dict[str, Any]]]) -> None:
     console = output_console()
-    views = {"rows": _by_year, "policies": _by_policy, "last stages": _stages, "release": _release}
+    views = {"rows": _by_year, "policies": _by_policy, "last stages": _stages}
+    views |= {"release": _releases, OTHER_RELEASES: _releases}
     for name, rows in collected.items():
         title = _TITLES.get(name, name[0].upper() + name[1:])
         if not rows:
@@ -112,7 +114,7 @@ def _stages(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _release(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _releases(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {name: _to_seconds(value) if name == "released_at" else value for name, value in row.items()} for row in rows
     ]

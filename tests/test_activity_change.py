@@ -517,6 +517,8 @@ BAD_FIFTHS = {
     "of people that lacks a group": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:]],
     "of people with a number that cannot be read": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:], "1,1,x,5"],
     "of people with an impossible fifth, sex or age": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:], "1,1,3,5"],
+    "of people with an infinite number": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS[1:], "1,1,0,inf"],
+    "of people with a group twice": ["fifth,sex,age_from,people", *PEOPLE_OF_FIFTHS, "1,1,0,5"],
 }
 
 

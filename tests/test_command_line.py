@@ -7,11 +7,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from test_state import log
 
 from ebi_spark import __version__
+from ebi_spark.errors import InputError
 from ebi_spark.runs.stage_inputs import STAGES
+from ebi_spark.sources.file_inventory import stored_bytes
+from ebi_spark.spark import session as sessions
 from jobs import cli, harness, run
 from jobs.examples import EXAMPLES
 
@@ -257,3 +262,24 @@ def test_an_unknown_run_is_refused_without_a_session(tmp_path: Path, capsys: pyt
     (tmp_path / "silver").mkdir()
     assert cli.main(["replay", "no-such-run", "--lake", str(tmp_path)]) == 2
     assert "no-such-run is not a run of this lake" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["replay", "r1"], ["policy", "diff", "2Y_back_pain_fusion", "2022-08", "2024-09"]], ids=["replay", "diff"]
+)
+def test_a_command_that_reads_every_record_gets_a_session_for_as_many(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, Any]] = []
+
+    def session(*_: Any, **settings: Any) -> Any:
+        started.append(settings)
+        raise InputError("no session here", remedy="none")
+
+    monkeypatch.setattr(sessions, "spark_session", session)
+    log(tmp_path, 0, "flag", {})
+    (tmp_path / "silver").mkdir()
+    (tmp_path / "silver" / "records.parquet").write_bytes(bytes(1000))
+    assert cli.main([*words, "--lake", str(tmp_path)]) == 2
+    assert [settings["data_bytes"] for settings in started] == [stored_bytes(tmp_path)]
+    assert stored_bytes(tmp_path) >= 1000

@@ -1,5 +1,6 @@
 """What `explain` says of a record, against sentences written by hand from the policies' pages. No session is needed."""
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 from deltalake import write_deltalake
 
 from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.config.settings import RunConfig
+from ebi_spark.errors import InputError
 from ebi_spark.flags.explain import NOT_IN_SCOPE, explain_row, in_one_sentence, record_facts, result_name, with_name
 from ebi_spark.flags.explain_in_lake import provider_names
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.code_books import code_books
-from ebi_spark.policies.load import load_policies
+from ebi_spark.policies.load import load_policies, with_fixed_revision
 from ebi_spark.policies.model import Policy
 from ebi_spark.tables.star import DIM_AREA
 
@@ -86,6 +89,19 @@ def test_a_spell_in_one_sentence(record: dict[str, Any], failed: dict[str, bool 
     row = row_of(policy, SPELL | record, failed)
     assert len(policy.revisions[0].readings["as_published"].deciding) == 6
     assert in_one_sentence(row, policy, explain_row(row, policy), BOOKS) == sentence
+
+
+def test_a_spell_by_the_revision_that_the_configuration_fixes() -> None:
+    """The record is of September 2022: the revision of that day is 2022-08."""
+    config = RunConfig(lake=LakeLocation(), basis="fixed", fixed_revisions={FUSION: "2024-09"})
+    policy = with_fixed_revision(POLICIES[FUSION], config)
+    row = row_of(policy, SPELL, {})
+    readings = explain_row(row, policy)
+    assert {(item["revision"], item["in_force"], item["why"]) for item in readings} == {("2024-09", True, "")}
+    flagged = f"{IS} is flagged by {TITLE}: {OPERATION} is in its scope, and every clause is met."
+    assert in_one_sentence(row, policy, readings, BOOKS) == flagged
+    with pytest.raises(InputError, match="has no revision '2024-9'"):
+        with_fixed_revision(policy, replace(config, fixed_revisions={FUSION: "2024-9"}))
 
 
 def test_a_spell_that_is_not_in_scope() -> None:

@@ -561,8 +561,8 @@ def test_a_release_that_is_not_there_is_refused_before_a_session(lake: Path, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["run.yml"], "nothing is created"
     unknown = call(publish.main, tmp_path, "--release", "r-6", "--lake", str(lake))
     assert unknown["error"] == {
-        "message": f"there is no release 'r-6' in {lake}",
-        "remedy": "did you mean r-7? `ebi-spark status` lists the releases",
+        "message": f"{lake} has no release 'r-6'",
+        "remedy": "choose from: r-7",
     }
 
 

@@ -39,7 +39,8 @@ from ebi_spark.own_files import LIST, own_pages, put_pages, refuse_pages, refuse
 from ebi_spark.policies.load import load_policies
 from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table_parts
 from ebi_spark.runs import stage_inputs
-from ebi_spark.sources.file_inventory import find_files
+from ebi_spark.sources.file_inventory import file_headers, find_files
+from ebi_spark.sources.layouts import layouts
 from ebi_spark.sources.reader import read_table
 from ebi_spark.spark.scratch import swept
 from ebi_spark.tables.gold import POLICY
@@ -645,6 +646,16 @@ def test_no_command_waits_for_a_pipe(place: str, tmp_path: Path) -> None:
             read_table(None, source, "a", RunConfig(lake=LakeLocation(folder=tmp_path)))  # type: ignore[arg-type]
         return
     assert answer["exit"] == 2 and "named pipe" in answer["error"]["message"]
+
+
+def test_a_file_of_rows_is_not_refused_for_header_in_its_name(tmp_path: Path) -> None:
+    header, row = b"APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis\n", b"1,V382,M545\n"
+    (tmp_path / "large_with_header.csv").write_bytes(header + row * 100_000)
+    (tmp_path / "names_header_latin.csv").write_bytes(header + b"2,V382,\xe9\n")
+    source = TableSource("apcs_der", (str(tmp_path),), encoding="latin-1")
+    config = RunConfig(lake=LakeLocation(folder=tmp_path))
+    found = file_headers(str(tmp_path), source, layouts()["apcs_der"], "a", config)
+    assert sorted(Path(name).name for name in found) == ["large_with_header.csv", "names_header_latin.csv"]
 
 
 @pytest.mark.usefixtures("no_session")

@@ -3,6 +3,7 @@ plain evaluation of every clause.
 """
 
 import re
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from ebi_spark.flags.attrition import attrition
 from ebi_spark.flags.sensitivity import comparison, sensitivity
 from ebi_spark.geography.boards import EVER, NEVER, members
 from ebi_spark.geography.record_areas import Lookups
+from ebi_spark.lake.storage import Lake
 from ebi_spark.policies.code_books import SYSTEM_OF, code_books
 from ebi_spark.policies.code_prefilter import CodePrefilter, code_prefilter
 from ebi_spark.policies.compile import compile_test
@@ -36,6 +38,9 @@ from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.periods import Period
 from ebi_spark.rates.population import read_population
 from ebi_spark.small_frames import small_frame
+from ebi_spark.stages.flag import Flag
+from ebi_spark.stages.run_context import RunContext
+from ebi_spark.tables.gold import POLICY_COMPARISON
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE
 from jobs import policy as job
 
@@ -412,6 +417,25 @@ def test_local_policies_and_single_decisions_by_hand(spark: SparkSession) -> Non
     assert len([key for key in shown if key[0] == MERSEY]) == 1 + 9 + 1
     assert shown[NATIONAL, "england", "E92000001"][:2] == (9, 16)
     assert "local_policy" in shown[DERBY, "icb", "QJ2"][3] and "local_policy" not in shown[NATIONAL, "icb", "QJ2"][3]
+
+
+def test_policies_applied_one_after_the_other_are_compared_as_if_together(
+    lake_at: Callable[[Path], Lake], tmp_path: Path
+) -> None:
+    def compared(name: str, *runs: tuple[str, ...]) -> list[dict[str, Any]]:
+        lake = lake_at(tmp_path / name)
+        records = [BASE | change | {"record_id": str(n)} for n, (change, *_) in enumerate(CASES)]
+        lake.replace(APC_SPELL, records, {}, stage="ingest")
+        for number, policies in enumerate(runs, start=1):
+            config = RunConfig(lake=lake.location, policies=policies)
+            summary = Flag(RunContext(config, lake, f"run-{number}")).run()
+            assert {policy for policy, _, _ in summary.outcomes} == {*policies}
+        rows = lake.small_rows(POLICY_COMPARISON, [n for n in POLICY_COMPARISON.names() if n != "run_id"])
+        return sorted(rows, key=str)
+
+    together = compared("together", (NATIONAL, DERBY))
+    assert any(row["records_compared"] for row in together)
+    assert compared("apart", (DERBY,), (NATIONAL,)) == together
 
 
 # What a scope needs

@@ -11,7 +11,9 @@ from scipy.stats import binomtest, chi2, norm
 
 from ebi_spark.config.shipped_files import resource
 from ebi_spark.rates import methods
+from ebi_spark.rates.variation import variation
 from ebi_spark.small_frames import small_frame
+from ebi_spark.tables.gold import ACTIVITY_RATE
 
 COUNTS = (0, 1, 4, 9, 10, 41, 250, 38_088)
 PEOPLE, MORE = 59_400_000, 7
@@ -112,3 +114,20 @@ def test_direct_rate_with_and_without_repeated_events(answers: dict[str, dict[st
         wanted = [(0.235 / 6 + spread * (end - 13)) * 100_000 for end in (low, high)]
         assert close(pair, wanted)
     assert found[2] < found[0] < rate < found[1] < found[3]
+
+
+def test_without_any_event_there_is_no_opportunity(spark: SparkSession) -> None:
+    """Even where the configuration asks for no least number of events (``min_national_events: 0``)."""
+    common = {
+        "policy_id": "P", "revision": "1", "reading": "as_published", "period_years": 1, "area_type": "icb",
+        "population": 100_000, "status": "few_events", "notes": [],
+    }  # fmt: skip
+    rates = [
+        common | {"period": year, "financial_year": year, "area_code": code, "activity": n, "standardised_rate": float(n)}
+        for year, counts in (("2021-22", (0, 0, 0)), ("2022-23", (0, 2, 4)))
+        for code, n in zip("ABC", counts, strict=True)
+    ]  # fmt: skip
+    found = variation(small_frame(spark, rates, ACTIVITY_RATE.schema), 0).collect()
+    shown = {row["period"]: (row["opportunity"], row["opportunity_share"], row["status"]) for row in found}
+    # P25 of the rates 2 and 4 is 2.5, so 1.5 records are above it.
+    assert shown == {"2021-22": (None, None, "not_calculated"), "2022-23": (1.5, 0.25, "ok")}

@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ebi_spark.config.lake_location import LakeLocation
+from ebi_spark.geography.area_lists import ENGLAND_ONS
 from ebi_spark.geography.area_versions import read_geography
 from ebi_spark.lake.conditions import predicate_of
 from ebi_spark.lake.permissions import prepare_folders
@@ -18,7 +19,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.rates.activity import activity_rates, prepare_flags
 from ebi_spark.rates.compute_rates import periods_read
 from ebi_spark.rates.periods import Period, periods_of, rows_to_replace
-from ebi_spark.rates.population import ENGLAND, Population
+from ebi_spark.rates.population import Population
 from ebi_spark.rates.population_files import Vintage
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.gold import ACTIVITY_FLAG, ACTIVITY_RATE, POLICY, POLICY_ATTRITION, PROVIDER_MONTH
@@ -192,7 +193,7 @@ def rated(spark: SparkSession) -> list[dict[str, Any]]:
 def test_single_and_pooled_figures_are_those_of_plain_counting(rated: list[dict[str, Any]]) -> None:
     people, rows = population(), records()
     boards = {AREAS[code]["icb_code"] for code in LOCATIONS}
-    places: dict[tuple[str, str], Any] = {("england", ENGLAND): None}
+    places: dict[tuple[str, str], Any] = {("england", ENGLAND_ONS): None}
     places |= {("sub_icb", code): [code] for code in LOCATIONS}
     places |= {("icb", board): BOARDS[board] for board in boards}
     checked = 0

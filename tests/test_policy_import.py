@@ -1,4 +1,4 @@
-"""Published coding pages read into policies: what is read, what is findings_of, what is refused, by the page's own lines."""
+"""Published coding pages read into policies: what is read, what is found, what is refused, by the page's own lines."""
 
 import json
 import re
@@ -122,6 +122,10 @@ def test_a_draft_is_refused_by_runs_and_accepted_once_completed(tmp_path: Path) 
          {"field": "primary_diagnosis", "starts_with": ["M17"]}, "fails"),
         ("left(der.Spell_Primary_Diagnosis,4) like '%M17%'", "require",
          {"field": "primary_diagnosis", "left": 4, "contains": ["M17"]}, "fails"),
+        ("left(left(der.Spell_Primary_Diagnosis,5),3) = 'M17'", "require",
+         {"field": "primary_diagnosis", "starts_with": ["M17"]}, "fails"),
+        ("left(substring(der.Spell_Primary_Diagnosis,1,3),5) = 'M17'", "require",
+         {"field": "primary_diagnosis", "starts_with": ["M17"]}, "fails"),
         ("substring(der.Spell_Primary_Diagnosis,1,4) = 'm170'", "require",
          {"field": "primary_diagnosis", "starts_with": ["M170"]}, "fails"),
         ("der.Spell_Primary_Diagnosis like 'M17[^0]%'", "require",
@@ -431,6 +435,14 @@ def test_a_code_is_looked_up_in_its_own_systems_book(tmp_path: Path) -> None:
     assert "OPCS-4" not in import_page(written(tmp_path, rule, both)).reconciliation
 
 
+def test_each_condition_of_a_line_of_sql_among_the_words_is_looked_for(tmp_path: Path) -> None:
+    rule = f"WHEN {APC}\nAND apcs.Discharge_Method <> '4'\nTHEN 'x_y'"
+    found, lost = "apcs.Discharge_Method <> '4'", "apcs.Admission_Method not like '2%'"
+    for line, expected in ((found, False), (f"{found} AND {lost}", True), (f"{lost} AND {found}", True)):
+        imported = import_page(written(tmp_path, rule, f"Coding logic\nAND {line}"))
+        assert (line in findings_of(imported, "in the words, not in the SQL")) == expected, line
+
+
 @pytest.mark.parametrize(
     ("lines", "month"),
     [
@@ -475,6 +487,14 @@ BAD = {
     "a blank in a pattern": (f"WHEN {APC}\nAND apcs.der_diagnosis_all like '%M5 4%'\nTHEN 'x_y'", "an invalid code"),
     "too long a code": (f"WHEN {APC}\nAND apcs.der_diagnosis_all like '%M5455555%'\nTHEN 'x_y'", "an invalid code"),
     "left too short": ("WHEN left(der.Spell_Dominant_Procedure,3) like '%W852%'\nTHEN 'x_y'", "line 5: the first 3 char"),
+    "first digits of two ages": (
+        f"WHEN {APC}\nAND left(isnull(apcs.Age_At_Start_of_Spell_SUS,der.Der_Age_at_CDS_Activity_Date),1) >= 5\nTHEN 'x_y'",
+        "line 6: left() of age",
+    ),
+    "two ages or blank text": (
+        f"WHEN {APC}\nAND isnull(isnull(apcs.Age_At_Start_of_Spell_SUS,der.Der_Age_at_CDS_Activity_Date),'') >= 5\nTHEN 'x_y'",
+        "line 6: an age cannot be blank",
+    ),
     "tied to the end of a list": (f"WHEN {APC}\nAND apcs.der_diagnosis_all like 'M54%'\nTHEN 'x_y'", "list of codes"),
     "list compared whole": (f"WHEN {APC}\nAND apcs.der_diagnosis_all = 'M545'\nTHEN 'x_y'", "list of codes"),
     "negated class in a list": (f"WHEN {APC}\nAND apcs.der_diagnosis_all like '%M54[^5]%'\nTHEN 'x_y'", "separator"),

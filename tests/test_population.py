@@ -543,3 +543,10 @@ def test_a_standard_by_file(tmp_path: Path) -> None:
         read_population(config(write(tmp_path / "short.csv", ["age_from,people", *bands[1:]])), ["2026-27"])
     with pytest.raises(InputError, match="line 3: this band appears twice"):
         read_population(config(write(tmp_path / "twice.csv", ["age_from,people", bands[0], bands[0]])), ["2026-27"])
+    for weight in ("nan", "inf", "-1"):
+        with pytest.raises(InputError, match="line 2: the row is not a weight"):
+            read_population(config(write(tmp_path / "odd.csv", ["age_from,people", f"0,{weight}"])), ["2026-27"])
+    with pytest.raises(InputError, match="every weight is 0"):
+        read_population(
+            config(write(tmp_path / "none.csv", ["age_from,people", *[f"{5 * band},0" for band in range(19)]])), []
+        )

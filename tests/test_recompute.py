@@ -13,7 +13,12 @@ import pytest
 from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import Source, TableSource
+from ebi_spark.flags.policy_table import policy_rows
 from ebi_spark.lake.local_tables import CommitInfo
+from ebi_spark.lake.new_tables import create_table
+from ebi_spark.lake.permissions import prepare_folders
+from ebi_spark.lake.storage import Lake
+from ebi_spark.policies.load import load_policies
 from ebi_spark.runs import history, run_inputs
 from ebi_spark.runs.due import History, StageRun, differences, due, due_at_all, newest_of_each_year, unchecked
 from ebi_spark.runs.history import RunHistory
@@ -22,7 +27,7 @@ from ebi_spark.sources.file_inventory import source_bytes
 from ebi_spark.sources.file_watch import watched
 from ebi_spark.stages.batches import batches, in_words, seconds_left
 from ebi_spark.stages.run_context import StageReport
-from ebi_spark.tables.gold import BATCH, RUN_LOG, STAGE_INPUT
+from ebi_spark.tables.gold import BATCH, POLICY, RUN_LOG, STAGE_INPUT
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.silver import REPEATED_ROW
 from jobs.harness import by_name
@@ -234,11 +239,45 @@ def test_many_years_go_in_batches_of_bounded_size() -> None:
     assert [in_words(seconds) for seconds in (3, 61, 200, 7200)] == ["10 s", "60 s", "3 min", "2.0 h"]
 
 
+def test_the_wording_of_policies_that_a_run_was_not_asked_for_does_not_count(tmp_path: Path) -> None:
+    def not_started() -> Any:
+        raise AssertionError("no session is needed")
+
+    prepare_folders(tmp_path)
+    location = LakeLocation(folder=tmp_path)
+    lake = Lake(not_started, location, "run")
+    fusion, imaging = "2Y_back_pain_fusion", "2S_lower_back_imaging"
+
+    def unchanged(*only: str) -> bool:
+        return RunHistory(lake, RunConfig(lake=location, policies=only or None), "now").policies_unchanged()
+
+    assert not unchanged(), "there is no table yet"
+    create_table(lake, POLICY)
+    assert not unchanged()
+    made = policy_rows(load_policies(), "earlier")
+    lake.replace(POLICY, made, {}, stage="flag")
+    assert unchanged() and unchanged(fusion) and unchanged(fusion, imaging)
+    for change in ({"definition": "{}"}, {"publish_years": 9}, {"target": 0.5}, {"is_default_reading": None}):
+        rows = [row | change if row["policy_id"] == fusion else row for row in made]
+        lake.replace(POLICY, rows, {}, stage="flag")
+        assert not unchanged() and not unchanged(fusion) and unchanged(imaging)
+    lake.replace(POLICY, [row for row in made if row["policy_id"] != imaging], {}, stage="flag")
+    assert not unchanged() and unchanged(fusion) and not unchanged(imaging)
+    lake.replace(POLICY, [*made, made[0] | {"policy_id": "removed"}], {}, stage="flag")
+    assert not unchanged() and unchanged(fusion)
+
+
 def test_batches_of_a_stage_are_reported_as_one() -> None:
-    reports = [StageReport("flag", 2.0, 5, ["2021-22"]), StageReport("flag", 3.0, 6, ["2022-23"]), StageReport("rate")]
-    found = [(stage.name, stage.seconds, stage.rows, stage.years) for stage in by_name(reports)]
-    assert found == [("flag", 5.0, 11, ["2021-22", "2022-23"]), ("rate", 0.0, 0, None)]
-    assert reports[0].seconds == 2.0
+    reports = [
+        StageReport("ingest", 2.0, 5, ["2021-22"], why=["a has changed"]),
+        StageReport("ingest", 3.0, 6, ["2022-23"], why=["a has changed", "b has changed"]),
+        StageReport("rate"),
+    ]
+    found = [(stage.name, stage.seconds, stage.rows, stage.years, stage.why) for stage in by_name(reports)]
+    assert found == [
+        ("ingest", 5.0, 11, ["2021-22", "2022-23"], ["a has changed", "b has changed"]), ("rate", 0.0, 0, None, []),
+    ]  # fmt: skip
+    assert (reports[0].seconds, reports[0].why) == (2.0, ["a has changed"])
 
 
 AT = LakeLocation(folder=Path("/lake"))

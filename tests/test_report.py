@@ -716,6 +716,21 @@ def test_readings_clauses_and_quality_are_printed(page: Page) -> None:
     assert page.says("Admitted patient care, fewer than 50 in every year: Quarantined: no usable date.")
 
 
+def test_quarantined_rows_of_several_years_are_added_up_and_suppressed_years_are_counted() -> None:
+    def shown(*records: tuple[int | None, str | None]) -> str:
+        measure = {"dataset": "apc", "measure": "quarantined:no_usable_date"}
+        rows = [{**measure, "financial_year": "2021-22", "records": n, "status": status} for n, status in records]
+        return str(data_quality.quality(rows)[-1].rows[0][2])
+
+    ok, few, emptied = (100, "ok"), (None, "withheld_small"), (None, None)
+    assert shown(ok, (200, "ok")) == "300"
+    assert shown(few) == "fewer than 50"
+    assert shown(few, few, few) == "fewer than 50 in each of 3 years"  # together they can be 147
+    assert shown(ok, few) == "100, and fewer than 50 in one year"
+    assert shown(ok, few, few) == "100, and fewer than 50 in each of 2 years"
+    assert shown(emptied) == "–"  # of a release of an earlier version
+
+
 def test_months_are_drawn_with_their_limits_and_signals(page: Page) -> None:
     plain = [4_800 + 400 * (number % 2) if number != 20 else 6_800 for number in range(15, 34)]
     mean = sum(plain) / len(plain)
@@ -1123,13 +1138,20 @@ def test_an_empty_release_is_described_as_empty() -> None:
 
 
 def test_a_release_of_an_earlier_version_is_drawn_without_the_values_that_migration_removed() -> None:
-    """After `Lake.migrate` it has no standardised rate, limit, percentile or days between records, and few measures of quality."""
+    """After `Lake.migrate` it has no standardised rate, limit, percentile or days between records, few measures of quality, and
+    shares without limits below England."""
     tables = sample()
+    provider = {"area_type": "provider", "population": None, "crude_rate": None, "standardised_rate": None}
+    providers = [
+        rate_row(IMAGING, "2022-23", "provider", code, code, activity=50) | provider for code in ("RX1", "RX2")
+    ]
+    rates = pd.concat([tables["rate"], framed(providers, schemas.RATE)], ignore_index=True)
+    tables["rate"] = rates.assign(flagged_share=0.25, share_lower=0.21, share_upper=0.3)
     for correction in CORRECTIONS:
         if correction.table.name in tables:
             frame = tables[correction.table.name].iloc[: 0 if correction.remove == "true" else None].copy()
             for column, value in correction.values.items():
-                kept = frame["measure"] == "records" if column == "records" else frame.index < 0
+                kept = frame["measure"] == "records" if column == "records" else frame.get("area_type") == "england"
                 frame[column] = frame[column].astype(object).where(kept & (value != "NULL"), None)
             tables[correction.table.name] = frame
     emptied = Page(build_report(tables, release=manifest()))
@@ -1139,6 +1161,19 @@ def test_a_release_of_an_earlier_version_is_drawn_without_the_values_that_migrat
         "not calculated",
         "not calculated",
     )
+    assert latest["Share flagged (95% limits)"] == "25.0% (21.0 to 30.0)"
+    shares = emptied.table("Providers ranked by flagged records as a share of those in scope, 2022-23")
+    assert {line["Share flagged (95% limits)"] for line in shares.values()} == {"25.0%"}
+
+
+def test_the_part_on_monitoring_says_what_its_disclosure_rule_suppresses() -> None:
+    for rule, words in (
+        ("hes_2018", "Counts are rounded. In this part [c] means that a count is below 8,"),
+        ("five_or_fewer", "(as published). In this part [c] means that a count is below 6,"),
+        ("under_five", "Counts are rounded. In this part [c] means that a count is below 5,"),
+        ("of a newer version", "(as published). In this part [c] means that a count is small,"),
+    ):
+        assert Page(build_report(sample(), release=manifest(disclosure=rule))).says(words), rule
 
 
 def test_a_policy_without_figures_says_so_everywhere() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -134,8 +135,12 @@ def test_locked_packages_that_were_withdrawn_are_found(monkeypatch: pytest.Monke
 
 
 def test_every_locked_package_has_its_hashes() -> None:
-    for name in ("requirements.lock", "requirements-build.lock"):
-        text = (Path(__file__).parent.parent / name).read_text(encoding="utf-8")
+    locks = sorted((Path(__file__).parent.parent).glob("requirements*.lock"))
+    assert {"requirements.lock", "requirements-build.lock"} <= {lock.name for lock in locks}
+    hashed = re.compile(r"[^\n]+ \\(\n +--hash=sha256:[0-9a-f]{64}( \\)?)+\n*")
+    for lock in locks:
+        text = lock.read_text(encoding="utf-8")
         assert "://" not in text
-        for line in text.splitlines():
-            assert "==" not in line or line.endswith("\\"), line
+        packages = [entry for entry in re.split(r"^(?=\S)", text, flags=re.MULTILINE) if "==" in entry]
+        assert packages, lock
+        assert [entry for entry in packages if not hashed.fullmatch(entry)] == []

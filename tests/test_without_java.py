@@ -90,7 +90,7 @@ def lake(tmp_path: Path) -> LocalLake:
         kinds = {"started_at": pa.timestamp("us", "UTC"), "ended_at": pa.timestamp("us", "UTC"), "rows": pa.int64(),
                  "details": pa.map_(pa.string(), pa.string())}  # fmt: skip
         put(folder, RUN_LOG, [row], kinds)
-    for number in (1, 2):
+    for number in (0, 1, 2):
         row = {
             "release_id": f"r{number}",
             "is_current": number == 2,
@@ -137,10 +137,13 @@ def test_status_needs_no_java(lake: LocalLake) -> None:
     ]
     assert [row["run_id"] for row in status["last stages"]] == ["run-1", "run-0"]
     assert status["last stages"][0]["started_at"] == str(moment(1).astimezone().replace(tzinfo=None))
-    assert status["release"][0]["release_id"] == "r2"
+    assert [row["release_id"] for row in status["release"]] == ["r2"]
+    assert [row["release_id"] for row in status["other kept releases"]] == ["r1", "r0"]
+    assert status["other kept releases"][0]["released_at"] == str(moment(1).astimezone().replace(tzinfo=None))
     assert "4857773456" not in answer.stdout
     table = without_java("status", "--lake", str(lake.location.folder))
     assert table.returncode == 0 and "2021-22" in table.stdout and "spells" in table.stdout
+    assert "Other releases that are kept" in table.stdout and "r1" in table.stdout
 
 
 def test_a_policys_decisions_are_shown_without_java(tmp_path: Path) -> None:
@@ -200,7 +203,7 @@ def test_rows_are_plain_values(lake: LocalLake) -> None:
     assert counted == [{"rows": 2, "records": 6}]
     assert lake.grouped(UNMAPPED_AREA, [], where={"code": []}) == [{"rows": 0}]
     assert lake.frame(RELEASE, {"release_id": ["r1", "it's"]})["release_id"].tolist() == ["r1"]
-    assert len(lake.frame(RELEASE, {})) == 2
+    assert len(lake.frame(RELEASE, {})) == 3
     assert current_release_id(lake) == "r2"
     release = current_release(lake)
     assert release is not None and release["released_at"] == moment(2).astimezone().replace(tzinfo=None)

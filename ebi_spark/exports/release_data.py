@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from ebi_spark.config.shipped_files import disclosure_rules
-from ebi_spark.errors import InputError
 from ebi_spark.geography.area_lists import AREA_TYPES, ENGLAND
 from ebi_spark.lake.local_tables import LocalLake
-from ebi_spark.release.current import local_time
+from ebi_spark.release.current import local_time, no_such_release
 from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_of
 from ebi_spark.report.rows import Row, rows_of
 from ebi_spark.tables.published import RELEASE
@@ -87,11 +86,7 @@ def read_release_data(lake: LocalLake, release_id: str | None = None) -> Release
     rows = lake.rows_if_there(RELEASE, RELEASE.names())
     chosen = [row for row in rows if (row["is_current"] if release_id is None else row["release_id"] == release_id)]
     if not chosen:
-        known = ", ".join(sorted(row["release_id"] for row in rows))
-        raise InputError(
-            f"{lake.location} has no {'current release' if release_id is None else f'release {release_id!r}'}",
-            remedy=f"choose from: {known}" if known else "publish one first",
-        )
+        raise no_such_release(lake.location, release_id, [row["release_id"] for row in rows])
     manifest = chosen[0] | {"released_at": local_time(chosen[0]["released_at"])}
     published = [table for table in TABLES.values() if table.layer == "published" and table is not RELEASE]
     return ReleaseData(

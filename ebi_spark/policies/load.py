@@ -7,6 +7,7 @@ decision is also reversed alone (see :class:`~ebi_spark.policies.model.Flip`).
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -201,17 +202,26 @@ def revision_periods(policies: Iterable[Policy], config: RunConfig) -> list[Revi
     chosen: list[RevisionPeriod] = []
     for policy in policies:
         if config.basis == "fixed":
-            named = config.fixed_revisions.get(policy.id, policy.revisions[-1].name)
-            fixed = [revision for revision in policy.revisions if revision.name == named]
-            if not fixed:
-                known = ", ".join(revision.name for revision in policy.revisions)
-                raise InputError(
-                    f"fixed_revisions: {policy.id} has no revision {named!r}", remedy=f"choose from: {known}"
-                )
-            chosen.append(RevisionPeriod(policy, fixed[0], None, None))
+            chosen.append(RevisionPeriod(policy, _fixed_revision(policy, config), None, None))
             continue
         chosen += periods_in_force(policy)
     return chosen
+
+
+def with_fixed_revision(policy: Policy, config: RunConfig) -> Policy:
+    """The policy with one revision, which applies to all days, as a run with ``basis: fixed`` applies it."""
+    revision = replace(_fixed_revision(policy, config), start=date.min, end=None)
+    return replace(policy, revisions=(revision,))
+
+
+def _fixed_revision(policy: Policy, config: RunConfig) -> Revision:
+    named = config.fixed_revisions.get(policy.id, policy.revisions[-1].name)
+    known = {revision.name: revision for revision in policy.revisions}
+    if named not in known:
+        raise InputError(
+            f"fixed_revisions: {policy.id} has no revision {named!r}", remedy=f"choose from: {', '.join(known)}"
+        )
+    return known[named]
 
 
 def periods_in_force(policy: Policy) -> list[RevisionPeriod]:

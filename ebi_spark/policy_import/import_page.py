@@ -10,7 +10,6 @@ from ebi_spark.errors import InputError
 from ebi_spark.policies.code_books import code_books
 from ebi_spark.policies.load import load_policy, shared_clauses
 from ebi_spark.policies.model import Policy, Test
-from ebi_spark.policies.simplify import simplified
 from ebi_spark.policy_import.page import Page, SqlPart, is_sql, read_page
 from ebi_spark.policy_import.page_words import Words, read_words
 from ebi_spark.policy_import.policy_file import policy_text, reconciliation_text, to_complete
@@ -132,19 +131,16 @@ def _of_other_dataset(part: SqlPart, dataset: str) -> bool:
     return named not in (None, dataset) and {dataset_of_alias(alias) for alias in aliases_in(part.text)} == {named}
 
 
-def _fragments(page: Page, words: Words, reader: RuleReader) -> dict[int, Test | None]:
-    """Conditions of SQL that appear among the words, as tests by line; None where a line cannot be read as a test."""
-    found: dict[int, Test | None] = {}
+def _fragments(page: Page, words: Words, reader: RuleReader) -> dict[int, list[Test] | None]:
+    """Conditions of SQL that appear among the words, as tests by line; None where a line cannot be read."""
+    found: dict[int, list[Test] | None] = {}
     for line, raw in words.lines.items():
         text, _ = repaired_line(raw, line)
         if not is_sql(text):
             continue
         separate_reader = RuleReader(page, reader.binding)  # its notes are not part of the reconciliation
         try:
-            conditions = separate_reader.conditions(-1, SqlPart(line, text, ""))
+            found[line] = [condition.test for condition in separate_reader.conditions(-1, SqlPart(line, text, ""))]
         except Refused:
             found[line] = None
-            continue
-        for condition in conditions:
-            found[line] = simplified(condition.test)
     return found

@@ -71,12 +71,12 @@ def reconcile(
     words: Words,
     drafts: list[Draft],
     notes: Iterable[Note],
-    fragments: dict[int, Test | None],
+    fragments: dict[int, list[Test] | None],
     books: dict[str, CodeBook],
 ) -> list[Finding]:
     """All findings, sorted by :data:`KINDS` and then by line.
 
-    ``fragments`` are SQL conditions that appear among the words, by line; None where one cannot be read.
+    ``fragments`` are SQL conditions that appear among the words, by line; None where a line cannot be read.
     """
     found = [
         *_codes(words, drafts, books),
@@ -296,7 +296,7 @@ def _guidance(page: Page, words: Words) -> Iterator[Finding]:
         yield Finding("in the words, not in the SQL", min(listed), "", text)
 
 
-def _logic(words: Words, drafts: list[Draft], fragments: dict[int, Test | None]) -> Iterator[Finding]:
+def _logic(words: Words, drafts: list[Draft], fragments: dict[int, list[Test] | None]) -> Iterator[Finding]:
     fields = {name for draft in drafts for name in draft.fields}
     for item in words.logic:
         wanted = _POSITION.get((item.position, item.system))
@@ -306,11 +306,11 @@ def _logic(words: Words, drafts: list[Draft], fragments: dict[int, Test | None])
     in_sql = {_effective_form(draft) for draft in drafts} | {
         _form(c.test) for draft in drafts for c in draft.conditions
     }
-    for line, test in fragments.items():
-        if test is None:
+    for line, tests in fragments.items():
+        if tests is None:
             text = f"SQL among the words that cannot be read: {words.lines[line]}"
             yield Finding("in the words, not in the SQL", line, "", text)
-        elif _form(test) not in in_sql:
+        elif any(_form(test) not in in_sql for test in tests):
             yield Finding("in the words, not in the SQL", line, "", words.lines[line])
 
 

@@ -264,14 +264,15 @@ class RuleReader:
                 case exp.Cast() | exp.Paren():
                     inner = inner.this
                 case exp.Left():
-                    left = self._number(inner.expression, part)
+                    left = _fewer(left, self._number(inner.expression, part))
                     inner = inner.this
                 case exp.Substring() if str(inner.args.get("start")) == "1" and inner.args.get("length"):
-                    left = self._number(inner.args["length"], part)
+                    left = _fewer(left, self._number(inner.args["length"], part))
                     inner = inner.this
                 case exp.Coalesce() if len(inner.expressions) == 1:
                     other = inner.expressions[0].unnest()
                     if isinstance(other, exp.Column):
+                        self._refuse_as_text("age", left, blank_default, node, part)
                         return self._two_columns(inner, other, part)
                     if not (isinstance(other, exp.Literal) and not str(other.this).strip()):
                         raise self._refused(node, part, f"ISNULL replaces a missing value with {other.sql()}",
@@ -285,14 +286,21 @@ class RuleReader:
                                         "write the condition on a column, left(column, n) or ISNULL(column, '')")  # fmt: skip
         field_name = column_of(inner, self.binding, lambda message, remedy: self._refused(inner, part, message, remedy))
         self._alias(inner, part)
-        if left is not None and (field_name in LIST_FIELDS or field_name in AGE_FIELDS):
-            raise self._refused(node, part, f"left() of {inner.name}, which is not a single code", "write like '%…%'")
+        self._refuse_as_text(field_name, left, blank_default, node, part)
         if field_name in AGE_FIELDS:
-            if blank_default:
-                raise self._refused(node, part, "an age cannot be blank text", "write IS NULL")
             self._note(inner, part, "age column", f"{inner.sql()} is used without a fallback: it is read as the age of the "
                        "record, which comes from Der_Age_at_CDS_Activity_Date if that column is missing")  # fmt: skip
         return Column(inner.name, field_name, left, blank_default)
+
+    def _refuse_as_text(
+        self, field_name: str, left: int | None, blank_default: bool, node: exp.Expr, part: SqlPart
+    ) -> None:
+        """Refuse what treats an age or a list of codes as the text of a single code."""
+        if left is not None and (field_name in LIST_FIELDS or field_name in AGE_FIELDS):
+            raise self._refused(node, part, f"left() of {field_name}, which is not a single code",
+                                "compare the age itself" if field_name in AGE_FIELDS else "write like '%…%'")  # fmt: skip
+        if blank_default and field_name in AGE_FIELDS:
+            raise self._refused(node, part, "an age cannot be blank text", "write IS NULL")
 
     def _two_columns(self, node: exp.Coalesce, other: exp.Column, part: SqlPart) -> "Column":
         names = [item.name.upper() for item in (node.this.unnest(), other)]
@@ -365,6 +373,11 @@ class Column:
     field: str
     left: int | None  # how many of its first characters; None for all
     blank_default: bool  # whether ISNULL(column, '') replaces a missing value with blank text
+
+
+def _fewer(left: int | None, characters: int) -> int:
+    """How many first characters remain of ``left`` (None: all), if only so many are taken of them."""
+    return characters if left is None else min(left, characters)
 
 
 def _anded(tree: exp.Expr) -> Iterator[exp.Expr]:

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from ebi_spark.flags.apply_policies import FLAGGED
+from ebi_spark.geography.area_lists import ENGLAND_ONS
 from ebi_spark.geography.area_versions import SPLIT_ESTIMATE, UNMAPPED_PART, Geography
 from ebi_spark.geography.code_forms import with_known_codes
 from ebi_spark.geography.output_areas import assign_output_area, has_unmapped_part
@@ -22,7 +23,6 @@ from ebi_spark.rates.methods import (
 from ebi_spark.rates.periods import Period, period_rows, years_of_periods
 from ebi_spark.rates.population import (
     DISTANT_VINTAGE,
-    ENGLAND,
     PARTIAL_POPULATION,
     UNUSUAL_POPULATION,
     Population,
@@ -67,7 +67,7 @@ def by_area(flags: DataFrame, population: Population) -> DataFrame:
     )
     provider = F.when(F.col("provider_code").isNotNull(), _area(F.lit("provider"), F.col("provider_code")))
     areas = F.concat(
-        F.array(_area(F.lit("england"), F.lit(ENGLAND))),
+        F.array(_area(F.lit("england"), F.lit(ENGLAND_ONS))),
         F.coalesce("areas", F.array().cast("array<struct<area_type:string,area_code:string>>")),
         F.array_compact(F.array(provider)),
     )
@@ -206,7 +206,7 @@ def _in_one_of(periods: Iterable[Period]) -> Column:
 
 def _england_lacks_people(period: Period, population: Population) -> bool:
     """Whether the population of some year of the period lacks people of England."""
-    return any(("england", ENGLAND) in population.without_people(year) for year in period.years)
+    return any(("england", ENGLAND_ONS) in population.without_people(year) for year in period.years)
 
 
 def _areas_without_people(spark: SparkSession, periods: Sequence[Period], population: Population) -> DataFrame:

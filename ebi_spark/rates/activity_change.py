@@ -20,13 +20,14 @@ from ebi_spark.config.shipped_files import shipped_document
 from ebi_spark.errors import InputError, did_you_mean
 from ebi_spark.financial_years import end_of, parse_years, period_of
 from ebi_spark.flags.apply_policies import FLAGGED, apply_policies
+from ebi_spark.geography.area_lists import ENGLAND_ONS
 from ebi_spark.geography.area_versions import Geography
 from ebi_spark.geography.output_areas import assign_output_area
 from ebi_spark.geography.record_areas import OUTSIDE_ENGLAND, Lookups, with_area
 from ebi_spark.policies.model import PolicyReading, RevisionPeriod
 from ebi_spark.policies.patterns import one_of
 from ebi_spark.rates.methods import NO_POPULATION
-from ebi_spark.rates.population import ENGLAND, members_of
+from ebi_spark.rates.population import members_of
 from ebi_spark.small_frames import small_frame
 from ebi_spark.statistics.decomposition import factors_of, shapley_parts
 from ebi_spark.tables.table import RECORD_KEY, YEAR
@@ -368,7 +369,7 @@ def area_counts(
     kinds = ("icb", "sub_icb") if partial else ("england", "region", "icb", "sub_icb")
     by_area: dict[tuple[str, str, tuple[str, str]], tuple[int, ...]] = {}
     areas: set[tuple[str, str]] = set()
-    members: dict[str | None, list[tuple[str, str]]] = {None: [("england", ENGLAND)]}
+    members: dict[str | None, list[tuple[str, str]]] = {None: [("england", ENGLAND_ONS)]}
     for code in geography.areas:
         members[code] = [area[:2] for area in members_of(geography, code)]
         areas |= {area for area in members[code] if area[0] in kinds}
@@ -463,7 +464,7 @@ def change_of_periods(
         )
     kind, _, code = area.partition(":")
     areas = by_area(rows)
-    own = areas.get(("england", ENGLAND) if area == "england" else (kind, code))
+    own = areas.get(("england", ENGLAND_ONS) if area == "england" else (kind, code))
     if own is None:
         types = sorted({row["area_type"] for row in rows})
         raise InputError(

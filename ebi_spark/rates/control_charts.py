@@ -7,7 +7,6 @@ NHS England's *Making Data Count*, by default exactly as the R package NHSRplott
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Literal
 
 import numpy as np
@@ -23,8 +22,8 @@ SCREEN = 3.267
 # ``plot_the_dots``: outlying ranges are left out, and the two-of-three rule needs all three points on one side of the mean.
 # ``unscreened``: every range counts, and the third point of two of three may be anywhere (Western Electric's rule).
 Form = Literal["plot_the_dots", "unscreened"]
-# Powers that make the time between events about normal: Nelson's for one event, Wilson and Hilferty's for several.
-NELSON, WILSON_HILFERTY = 1 / 3.6, 1 / 3
+# The share of areas at either end whose difference from the expected events is limited.
+WINSORISED = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,17 +51,17 @@ def funnel_limits(national: float, population: float, z: float, phi: float = 1.0
     return max(0.0, root - half_width) ** 2 * scale, (root + half_width) ** 2 * scale
 
 
-def over_dispersion(observed: Sequence[float], expected: Sequence[float], tail: float = 0.1) -> float:
+def over_dispersion(observed: Sequence[float], expected: Sequence[float]) -> float:
     """Spiegelhalter's multiplicative factor φ: how much more areas vary than chance alone would explain (φ = 1).
 
-    φ = Σ z²/I over I areas, z = 2(√O − √E). The lowest and the highest share ``tail`` of the z are winsorised (set to that
-    percentile), so that a few outliers do not widen the limits until they lie within them. Returns 1 without areas.
+    φ = Σ z²/I over I areas, z = 2(√O − √E). The lowest and the highest tenth of the z are winsorised (set to that percentile),
+    so that a few outliers do not widen the limits until they lie within them. Returns 1 without areas.
     Spiegelhalter, Quality and Safety in Health Care 14 (2005) 347–351.
     """
     z = 2 * (np.sqrt(np.asarray(observed, float)) - np.sqrt(np.asarray(expected, float)))
     if not len(z):
         return 1.0
-    low, high = np.quantile(z, [tail, 1 - tail])
+    low, high = np.quantile(z, [WINSORISED, 1 - WINSORISED])
     return float(np.mean(np.clip(z, low, high) ** 2))
 
 
@@ -143,23 +142,14 @@ def signals(
     return tuple(tuple(name for name in order if name in each) for each in found)
 
 
-def days_between(dates: Sequence[date]) -> list[int]:
-    """The days from each event to the next, in order of date: one number fewer than there are dates."""
-    ordered = sorted(dates)
-    return [(after - before).days for before, after in zip(ordered, ordered[1:], strict=False)]
+def t_chart(days: Sequence[float], form: Form = "plot_the_dots") -> ControlChart:
+    """Chart of rare events: one point for each group of several events, whose value is the days that they took.
 
-
-def t_chart(days: Sequence[float], events: int = 1, form: Form = "plot_the_dots") -> ControlChart:
-    """Chart of the days between rare events: one point for every ``events`` events, whose value is the days that they took.
-
-    At a constant rate, the time t to one event has an exponential distribution, and the time to several a gamma
-    distribution. The power y = t^(1/3.6) for one event (Nelson, Journal of Quality Technology 26 (1994) 239–240), or
-    y = t^(1/3) for several (Wilson and Hilferty, Proceedings of the National Academy of Sciences 17 (1931) 684–688), is about
-    normal. The chart is an XmR chart of y (:func:`xmr`, with this ``form``), converted back into days. Its centre is about
-    the median. Points above the upper limit show that events have become rarer. The lower limit is 0 where that of y is
-    negative.
+    At a constant rate, the time t to several events has a gamma distribution, and y = t^(1/3) is about normal (Wilson and
+    Hilferty, Proceedings of the National Academy of Sciences 17 (1931) 684–688). The chart is an XmR chart of y (:func:`xmr`,
+    with this ``form``), converted back into days. Its centre is about the median. Points above the upper limit show that events
+    have become rarer. The lower limit is 0 where that of y is negative.
     """
-    power = NELSON if events == 1 else WILSON_HILFERTY
-    chart = xmr([value**power for value in days], form=form)
-    back = [max(0.0, value) ** (1 / power) for value in (chart.centre, chart.lower, chart.upper)]
+    chart = xmr([value ** (1 / 3) for value in days], form=form)
+    back = [max(0.0, value) ** 3 for value in (chart.centre, chart.lower, chart.upper)]
     return ControlChart(back[0], back[1], back[2], chart.signals)

@@ -1,6 +1,7 @@
 """The flagged records of England by sex, age group and deprivation fifth, over pooled years, for an equality impact analysis. One
 query counts; the rates are made on the driver."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,11 +74,15 @@ def read_people_of_fifths(path: Path) -> dict[str, dict[tuple[str, int], float]]
             or row["sex"] not in SEXES
             or odd
             or not 0 <= band <= LAST_BAND
-            or not people >= 0
+            or not 0 <= people < math.inf
         ):
             raise InputError(
                 f"{what}, line {number}: fifth, sex, age_from or people is out of range",
                 remedy="fifth 1 to 5, sex 1 or 2, age_from 0, 5, … 90, people of 0 or more",
+            )
+        if (row["sex"], band) in found[row["fifth"]]:
+            raise InputError(
+                f"{what}, line {number}: this fifth, sex and band appear twice", remedy="give each combination once"
             )
         found[row["fifth"]][row["sex"], band] = people
     missing = len(FIFTHS) * len(SEXES) * (LAST_BAND + 1) - sum(map(len, found.values()))

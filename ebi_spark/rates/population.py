@@ -4,6 +4,7 @@ Populations cover all ages, also for policies on adults (decision 14). The table
 the driver. Silver stores them by the areas of their file; they are assigned to the areas shown when rates are computed.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,8 +34,6 @@ from ebi_spark.rates.population_files import (
 from ebi_spark.small_files import read_rows
 from ebi_spark.small_frames import small_frame
 
-# In rates, England is named by its ONS code.
-ENGLAND = ENGLAND_ONS
 DISTANT_VINTAGE = "distant_vintage"
 PARTIAL_POPULATION = "partial_population"
 UNUSUAL_POPULATION = "unusual_population"
@@ -192,7 +191,7 @@ def areas_without_people(geography: Geography, people: Vintage) -> set[Area]:
         oldest = replace(geography, as_of=geography.covered_from, areas={code: {} for code in first})
         missing = lacking and first - _reached(oldest, given, day)
     found = {(kind, geography.areas[code][f"{kind}_code"]) for code in lacking for kind in ("region", "icb", "sub_icb")}
-    return found | ({("england", ENGLAND)} if missing else set())
+    return found | ({("england", ENGLAND_ONS)} if missing else set())
 
 
 def _reached(geography: Geography, codes: set[str], day: date) -> set[str]:
@@ -227,7 +226,7 @@ def people_ratio(geography: Geography, people: Vintage, other: Vintage) -> float
 
 def is_whole(geography: Geography, people: Vintage) -> bool:
     """Whether a population has all people of England."""
-    return ("england", ENGLAND) not in areas_without_people(geography, people)
+    return ("england", ENGLAND_ONS) not in areas_without_people(geography, people)
 
 
 def population_warnings(population: Population, years: list[str], *, partial: bool = False) -> list[str]:
@@ -248,7 +247,7 @@ def population_warnings(population: Population, years: list[str], *, partial: bo
         people = sum(number for (code, _, _), number in stored.strata.items() if code in outside)
         if empty:
             counted = [(word, sum(kind == area_type for kind, _ in lacking)) for area_type, word in _KINDS]
-            named = ["England"] if ("england", ENGLAND) in lacking and not partial else []
+            named = ["England"] if ("england", ENGLAND_ONS) in lacking and not partial else []
             named += [f"{number:,} {word}" for word, number in counted]
             found.append(
                 f"Warning: the population of {vintage} lacks some or all people of {len(empty):,} of {len(geography.areas):,} areas "
@@ -346,18 +345,20 @@ def _weights_in(path: Path) -> dict[tuple[str, int], float]:
             ) from None
         band, odd = divmod(start, BAND_YEARS)
         sexes = SEXES if not row.get("sex") else (row["sex"],)
-        if odd or not 0 <= band <= LAST_BAND or people < 0 or not {*sexes} <= {*SEXES}:
+        if odd or not 0 <= band <= LAST_BAND or not 0 <= people < math.inf or not {*sexes} <= {*SEXES}:
             raise InputError(
                 f"{what}, line {number}: the row is not a weight for one of the 19 bands (0, 5 … 90) of sex 1 or 2",
-                remedy="give five-year bands, the last one 90 and over, and no negative weights",
+                remedy="give five-year bands, the last one 90 and over, and weights that are numbers of 0 or more",
             )
         for sex in sexes:
             if (sex, band) in weights:
                 raise InputError(f"{what}, line {number}: this band appears twice", remedy="give each band once")
             weights[(sex, band)] = people
     wanted = len(SEXES) * (LAST_BAND + 1)
-    if len(weights) != wanted or not sum(weights.values()):
+    if len(weights) != wanted:
         raise InputError(f"{what}: {wanted - len(weights)} of {wanted} weights are missing", remedy="give all 19 bands")
+    if not any(weights.values()):
+        raise InputError(f"{what}: every weight is 0", remedy="give the people of each band")
     return weights
 
 
@@ -365,7 +366,7 @@ def members_of(geography: Geography, code: str) -> list[tuple[str, str, str]]:
     """(area type, code, name) of every area to which a sub-ICB location of the version belongs, itself included."""
     row = geography.areas[code]
     return [
-        ("england", ENGLAND, "England"),
+        ("england", ENGLAND_ONS, "England"),
         ("region", row["region_code"], row["region_name"]),
         ("icb", row["icb_code"], row["icb_name"]),
         ("sub_icb", row["sub_icb_code"], row["sub_icb_name"]),
@@ -440,7 +441,7 @@ def _people_by_stratum(population: Population, vintages: set[date]) -> tuple[_St
         stored = population.by_vintage[vintage]
         parts = _parts_of(geography, stored)
         for (code, sex, band), number in stored.strata.items():
-            people[(vintage, "england", ENGLAND, sex, band)] += number
+            people[(vintage, "england", ENGLAND_ONS, sex, band)] += number
             for area, part in share_people(number, parts[code]).items():
                 for area_type, area_code, _ in members_of(geography, area)[1:]:
                     people[(vintage, area_type, area_code, sex, band)] += part

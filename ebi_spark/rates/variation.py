@@ -24,7 +24,7 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
       cover areas with activity and are published; ``all_areas_p10`` to ``all_areas_p90`` cover all areas.
     - ``n_fold`` is P90 divided by P10, before rounding; NULL where P10 is 0.
     - ``opportunity`` is a number of records: Σ max(0, rate − P25) × population / 100,000 over areas. It is NULL with the
-      status ``not_calculated`` where all areas together have fewer events than ``min_national_events`` (decision 16).
+      status ``not_calculated`` where all areas together have fewer events than ``min_national_events`` (decision 16), or none.
 
     Percentiles, N-fold and opportunity are NULL where an area of the type has no population, because the other areas do not make
     up the whole. A type with only one area has no row.
@@ -59,7 +59,8 @@ def variation(rates: DataFrame, min_national_events: int) -> DataFrame:
     )
     frame = spread.join(excess, [*KEY, "area_type"], "left")
     whole = ~F.col("_lacking")
-    enough = whole & (F.col("_events") >= min_national_events) & F.col("_excess").isNotNull()
+    # Without any event there is no P25 that other areas could exceed, even where no least number of events is asked for.
+    enough = whole & (F.col("_events") >= max(min_national_events, 1)) & F.col("_excess").isNotNull()
     p10, p90 = F.get("_active", F.lit(0)), F.get("_active", F.lit(4))
     return frame.select(
         *KEY,

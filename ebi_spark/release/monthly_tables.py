@@ -7,9 +7,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.financial_years import start_of
+from ebi_spark.geography.area_lists import ENGLAND_ONS
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.rates.control_charts import LEAST_MONTHLY
-from ebi_spark.rates.population import ENGLAND
 from ebi_spark.small_frames import small_frame
 from ebi_spark.tables.table import POLICY_KEY, YEAR
 
@@ -162,7 +162,7 @@ def published_completeness(months: DataFrame, rule_name: str, *, partial: bool) 
     national = england.withColumns(
         {
             "area_type": F.lit("england"),
-            "area_code": F.lit(ENGLAND),
+            "area_code": F.lit(ENGLAND_ONS),
             "share_of_typical": F.lit(None).cast("double"),
             "low": F.lit(None).cast("boolean"),
             "status": F.lit("ok"),

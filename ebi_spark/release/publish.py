@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from ebi_spark import __version__
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.shipped_files import caveats, disclosure_rules
-from ebi_spark.errors import DataError, InputError, did_you_mean
+from ebi_spark.errors import DataError, InputError
 from ebi_spark.geography.area_versions import CURRENT, read_geography
 from ebi_spark.geography.lookup_files import read_provider_names
 from ebi_spark.lake.local_tables import LocalLake
@@ -26,6 +26,7 @@ from ebi_spark.lake.storage import Lake
 from ebi_spark.own_files import write_whole
 from ebi_spark.rates.completeness import MarkedMonths
 from ebi_spark.release import monitoring_tables, monthly_tables, published_tables
+from ebi_spark.release.current import no_such_release
 from ebi_spark.release.spreadsheets import without_formulas
 from ebi_spark.release.star import star_rows
 from ebi_spark.release.suppressed_tables import AREA, PERIOD, parents_of, suppressed_counts
@@ -344,12 +345,7 @@ def kept_release(lake: LocalLake, release_id: str) -> dict[str, Any]:
     rows = lake.rows_if_there(RELEASE, ["release_id", "tables"])
     releases = {row["release_id"]: row for row in rows}
     if release_id not in releases:
-        raise InputError(
-            f"there is no release {release_id!r} in {lake.location}",
-            remedy=f"{did_you_mean(release_id, releases, 0)}`ebi-spark status` lists the releases"
-            if releases
-            else "publish one first",
-        )
+        raise no_such_release(lake.location, release_id, releases)
     tables: dict[str, Any] = releases[release_id]["tables"]
     return tables
 

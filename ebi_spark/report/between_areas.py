@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ebi_spark.geography.area_lists import ENGLAND
 from ebi_spark.rates.control_charts import over_dispersion as dispersion_of
 from ebi_spark.release.published_limits import NOT_COMPARED, compared, limits_998_of, limits_of
 from ebi_spark.report import charts, wording
@@ -184,7 +185,7 @@ def comparisons(
                     (
                         row
                         for row in whole
-                        if row["area_type"] == wording.NATIONAL
+                        if row["area_type"] == ENGLAND
                         and years_of(row) == length
                         and (str(row["financial_year"]), str(row["revision"])) == (last, revision)
                     ),

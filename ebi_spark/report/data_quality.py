@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ebi_spark.geography.area_lists import ENGLAND
 from ebi_spark.records.quarantine_summary import REMEDIES, columns_of
 from ebi_spark.records.row_status import CONFLICTING
 from ebi_spark.report import charts, wording
@@ -47,23 +48,21 @@ _ROLES = {"apc": ("apcs", "apc"), "op": ("opa", "op")}
 
 def _quarantine(quality: Sequence[Row]) -> list[Block]:
     """Why rows were quarantined, which columns to check, and what to do."""
-    counts: dict[tuple[str, str], int] = {}
+    found: dict[tuple[str, str], list[Row]] = {}
     for row in quality:
         kind, _, reason = str(row["measure"]).partition(":")
         if kind == "quarantined":
-            key = str(row["dataset"]), reason
-            counts[key] = counts.get(key, 0) + int(row.get("records") or 0)
-    if not counts:
+            found.setdefault((str(row["dataset"]), reason), []).append(row)
+    if not found:
         return []
     listed = []
-    for (dataset, reason), number in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+    for (dataset, reason), years in sorted(found.items(), key=lambda item: (-_known(item[1]), item[0])):
         columns = dict.fromkeys(name for role in _ROLES.get(dataset, ()) for name in columns_of(reason, role))
         where = ", ".join(columns) or (
             "the columns in which the rows differ" if reason == CONFLICTING else "the whole line"
         )
         name = wording.DATASETS.get(dataset, dataset)
-        shown = wording.count(number) if number else wording.SUPPRESSED_MEASURES["withheld_small"]
-        listed.append((name, wording.in_words(reason), shown, where, REMEDIES.get(reason, "")))
+        listed.append((name, wording.in_words(reason), _rows_of_years(years), where, REMEDIES.get(reason, "")))
     return [
         Block(
             "grid",
@@ -74,6 +73,22 @@ def _quarantine(quality: Sequence[Row]) -> list[Block]:
             fold=True,
         )
     ]
+
+
+def _known(years: Sequence[Row]) -> int:
+    return sum(int(row.get("records") or 0) for row in years)
+
+
+def _rows_of_years(years: Sequence[Row]) -> str:
+    """The quarantined rows of some years. Each suppressed year may have fewer than 50 of its own."""
+    suppressed = sum(row.get("status") == "withheld_small" for row in years)
+    known = wording.count(_known(years) or None)
+    if not suppressed:
+        return known
+    small = wording.SUPPRESSED_MEASURES["withheld_small"]
+    if len(years) > 1:
+        small += " in one year" if suppressed == 1 else f" in each of {suppressed} years"
+    return f"{known}, and {small}" if _known(years) else small
 
 
 def _quality_cell(row: Row) -> str:
@@ -96,7 +111,7 @@ def completeness(rows: Sequence[Row], rates: Sequence[Row] = ()) -> tuple[Block,
 
 def _dataset_blocks(rows: Sequence[Row], dataset: str, name: str, names: Mapping[str, str]) -> list[Block]:
     """The months of a data set, and its providers with low months. ``names``: names of providers by code."""
-    national = sorted((row for row in rows if row["area_type"] == wording.NATIONAL), key=lambda row: str(row["month"]))
+    national = sorted((row for row in rows if row["area_type"] == ENGLAND), key=lambda row: str(row["month"]))
     providers = [row for row in rows if row["area_type"] == "provider"]
     blocks = _month_blocks(national, dataset, name, with_providers=bool(providers)) if national else []
     last, latest = latest_year(providers)

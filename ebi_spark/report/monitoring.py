@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -96,12 +96,13 @@ TRENDS = (
 )
 TRANSFERS = {"admission_source": "an admission source", "discharge_destination": "a discharge destination"}
 DEATHS = "Deaths outside hospital are not in the data, so the share that died is too low."
-ROUNDED = "Counts are rounded. In this part [c] means that a count is below 8, or that it would reveal such a count."
 
 
-def monitoring(own: dict[str, list[Row]], reading: str, newest: Sequence[Row]) -> tuple[Block, ...]:
+def monitoring(
+    own: dict[str, list[Row]], reading: str, newest: Sequence[Row], rule: Mapping[str, Any]
+) -> tuple[Block, ...]:
     """The blocks of a policy's part. ``own`` has the policy's rows of :data:`TABLES`, ``newest`` England's rates of the last year,
-    the newest revision first."""
+    the newest revision first. ``rule`` is the disclosure rule; empty for one that this version does not know."""
     blocks = [
         *_approvals(own["approval_summary"]),
         *_pathway(own["pathway_summary"]),
@@ -112,8 +113,14 @@ def monitoring(own: dict[str, list[Row]], reading: str, newest: Sequence[Row]) -
     ]
     if not blocks:
         return (text("This release has no monitoring figures for this policy."),)
-    used = f"All figures are England's, using the policy's main definition ({wording.in_words(reading)}). {ROUNDED}"
+    used = f"All figures are England's, using the policy's main definition ({wording.in_words(reading)}). {_suppressed(rule)}"
     return (text(used), *blocks)
+
+
+def _suppressed(rule: Mapping[str, Any]) -> str:
+    rounded = "Counts are rounded. " if rule.get("round_to", 1) > 1 else ""
+    small = f"below {rule['withhold']['to'] + 1}" if rule else "small"
+    return f"{rounded}In this part [c] means that a count is {small}, or that it would reveal such a count."
 
 
 def _approvals(rows: Sequence[Row]) -> Iterable[Block]:

@@ -327,7 +327,7 @@ def _days_between(rows: Sequence[Row], anchor: str, title: str, form: Form) -> l
     # A group is whole months, so groups differ in size. Scale the days of each to the size of the smallest group.
     size = min(int(row["events"]) for row in groups)
     groups = [{**row, "days": row["days"] * size / row["events"], "events": size} for row in groups]
-    chart = t_chart([row["days"] for row in groups], size, form)
+    chart = t_chart([row["days"] for row in groups], form)
     caption = (
         f"Days in which {size} records occurred, from consecutive groups of whole months: higher means rarer. Limits are "
         f"those of an XmR chart of the cube roots of the days. {_FORMS[form]} No date of a record is published, to protect "

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ebi_spark.geography.area_lists import ENGLAND
 from ebi_spark.policies.model import READINGS
 from ebi_spark.rates.baselines import SPREAD, baselines, compare, nearest_period
 from ebi_spark.rates.control_charts import Form
@@ -78,7 +79,7 @@ class Policy:
     def whole(self, reading: str | None = None) -> list[Row]:
         """England's rows in a reading. A local policy has no such rows: then those of the one ICB that it applies to."""
         rates = [row for row in self.own["rate"] if row.get("reading") == (reading or self.reading)]
-        national = [row for row in rates if row["area_type"] == wording.NATIONAL]
+        national = [row for row in rates if row["area_type"] == ENGLAND]
         if national:
             return national
         boards = [row for row in rates if row["area_type"] == "icb"]
@@ -88,7 +89,7 @@ class Policy:
     def place(self) -> str:
         """Where the figures are from."""
         whole = self.whole()
-        if whole and whole[0]["area_type"] != wording.NATIONAL:
+        if whole and whole[0]["area_type"] != ENGLAND:
             return wording.area_name(whole[0])
         # With partial coverage the total is not England's, although its row says so.
         return "the whole extract" if self.options.partial else "England"
@@ -172,7 +173,7 @@ class Policy:
         ]
         if not self.boards:
             # A local policy has no part on monitoring, because its figures would be those of one board.
-            blocks = monitoring.monitoring(self.own, self.reading, self.newest)
+            blocks = monitoring.monitoring(self.own, self.reading, self.newest, self.options.rule)
             parts.append(Part(f"{anchor}-monitoring", "Monitoring", blocks))
         parts.append(Part(f"{anchor}-says", "What the policy says", self.clauses()))
         return tuple(parts)

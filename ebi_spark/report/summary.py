@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from ebi_spark.geography.area_lists import ENGLAND
 from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report import over_time, wording
 from ebi_spark.report.between_areas import Comparison, main_comparison
@@ -241,9 +242,7 @@ def area_data(policies: Sequence[Policy]) -> dict[str, Any]:
                 england |= {
                     wording.period(row): row[each.measure]
                     for row in policy.whole()
-                    if row["area_type"] == wording.NATIONAL
-                    and row.get(each.measure) is not None
-                    and row["period"] in periods
+                    if row["area_type"] == ENGLAND and row.get(each.measure) is not None and row["period"] in periods
                 }
             for row in each.rows:
                 key = wording.area_key(row)

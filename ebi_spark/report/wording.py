@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ebi_spark.config.shipped_files import resource
+from ebi_spark.geography.area_lists import ENGLAND
 from ebi_spark.release.published_limits import limits_of
 from ebi_spark.report.rows import Row, day, is_suppressed, years_of
 from ebi_spark.small_files import read_rows
@@ -21,7 +22,6 @@ READING_MEANINGS = {
     "as_intended": "the words of the page's Coding section",
     "guidance_coded": "as intended, with the clinical exclusions of the guidance as codes",
 }
-NATIONAL = "england"
 # Counts that disclosure control may suppress for an area while the row's status stays ok.
 SUPPRESSIBLE = ("activity", "in_scope", "people_flagged")
 DATASETS = {"apc": "Admitted patient care", "op": "Outpatients"}
@@ -134,7 +134,7 @@ def count_in(row: Row, name: str) -> str:
 
     Below England each count is controlled separately, so a count may be suppressed in a row whose status is ok.
     """
-    suppressible = name in SUPPRESSIBLE and row.get("area_type", NATIONAL) != NATIONAL
+    suppressible = name in SUPPRESSIBLE and row.get("area_type", ENGLAND) != ENGLAND
     return count(row.get(name), HIDDEN if suppressible or is_suppressed(row) else "not given")
 
 
@@ -152,11 +152,13 @@ def limits(row: Row) -> str:
 
 
 def flagged_share(row: Row) -> str:
-    """Flagged records as a percentage of records in scope, with 95% limits, or why it is missing."""
+    """Flagged records as a percentage of records in scope, or why it is missing, with 95% limits where these are published."""
     if row.get("flagged_share") is None:
         return HIDDEN if is_suppressed(row) else "–"
-    percentage, lower, upper = (rate(100 * row[name]) for name in ("flagged_share", "share_lower", "share_upper"))
-    return f"{percentage}% ({lower} to {upper})"
+    percentage = f"{rate(100 * row['flagged_share'])}%"
+    if row.get("share_lower") is None or row.get("share_upper") is None:  # emptied in a release of an earlier version
+        return percentage
+    return f"{percentage} ({rate(100 * row['share_lower'])} to {rate(100 * row['share_upper'])})"
 
 
 def month(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What is in a lake: years and rows, policies, the last stages, quarantined rows, the current release. Counts and names only."""
+"""What is in a lake: years and rows, policies, the last stages, quarantined rows, releases. Counts and names only."""
 
 from collections import defaultdict
 from datetime import date
@@ -8,7 +8,7 @@ from ebi_spark.geography.code_forms import valid_code
 from ebi_spark.lake.local_tables import LocalLake
 from ebi_spark.policies.reminders import reminders, sources_of
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, quarantine_summary, refused_rows
-from ebi_spark.release.current import current_release, local_time
+from ebi_spark.release.current import kept_releases, local_time
 from ebi_spark.sources import column_drift
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, RUN_LOG, UNMAPPED_AREA
 from ebi_spark.tables.silver import APC_SPELL, OP_ATTENDANCE, QUARANTINE
@@ -19,6 +19,7 @@ QUARANTINE_TITLE = "quarantine"
 REFUSED = "rows that the last ingest could not use (it was refused and wrote nothing)"
 LOST_CODES = "area codes that count in England only"
 SOURCES = "sources of policies to check"
+OTHER_RELEASES = "other kept releases"
 _SHOWN_STAGES = 10
 _LOGGED = ("run_id", "stage", "started_at", "ended_at", "outcome", "rows")
 
@@ -54,9 +55,11 @@ def lake_status(lake: LocalLake, today: date) -> dict[str, list[dict[str, Any]]]
             {name: local_time(row[name]) if name.endswith("_at") else row[name] for name in _LOGGED}
             for row in log[:_SHOWN_STAGES]
         ]
-    release = current_release(lake)
     names = ("release_id", "released_at", "disclosure", "coverage", "data_kind", "years")
-    found["release"] = [{name: release[name] for name in names}] if release else []
+    releases = kept_releases(lake)
+    found["release"] = [{name: row[name] for name in names} for row in releases if row["is_current"]]
+    if others := [{name: row[name] for name in names} for row in releases if not row["is_current"]]:
+        found[OTHER_RELEASES] = others
     return found
 
 

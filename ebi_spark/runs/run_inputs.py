@@ -43,6 +43,14 @@ class RunInputs:
         revisions."""
         return self.periods_of({policy.id for policy in self.policies})
 
+    @cached_property
+    def compared_policies(self) -> list[str]:
+        """The ids of the policies that were asked for, and of local ones that extend one of them: what they are compared with may have
+        new flags. A draft has no flags."""
+        asked = {policy.id for policy in self.policies}
+        others = [policy.id for policy in self.known_policies if policy.extends in asked and not policy.to_complete]
+        return sorted({*asked, *others})
+
     def periods_of(self, policies: Collection[str]) -> list[RevisionPeriod]:
         """Which revision of each of these policies applies when."""
         known = {policy.id for policy in self.known_policies}

@@ -34,7 +34,8 @@ class DecisionEffect:
 
 @dataclass(frozen=True)
 class FlagSummary:
-    """``outcomes``: records by outcome, for each (policy, revision, reading). ``default_readings``: by policy."""
+    """Of the policies that were asked for. ``outcomes``: records by outcome, for each (policy, revision, reading).
+    ``default_readings``: by policy. ``effects``: of each decision, from each reading."""
 
     outcomes: dict[tuple[str, str, str], dict[str, int]]
     default_readings: dict[str, str]
@@ -92,20 +93,18 @@ class Flag(Stage):
         context.progress("counting the records that each clause removes")
         self.replace_aggregate(POLICY_ATTRITION, made.attrition(written), where)
         context.progress("measuring the effect of each decision, comparing local policies with national ones")
-        attrition, every = lake.read_small(POLICY_ATTRITION).where(in_years), context.inputs.periods
-        # Comparisons are made over all policies, even where only some were applied in this run.
-        of_all_policies = _rows_of(years, self.config.policies)
+        attrition, inputs = lake.read_small(POLICY_ATTRITION).where(in_years), context.inputs
+        # Both are made for all policies that were asked for, even where only those that are due were applied.
+        asked, compared = self.config.policies, inputs.compared_policies
+        tables = (
+            (POLICY_SENSITIVITY, sensitivity(written, attrition, inputs.periods), asked),
+            (POLICY_COMPARISON, comparison(written, attrition, inputs.periods_of(compared)), asked and compared),
+        )
         run_in_threads(
-            [
-                partial(self.replace_aggregate, table, rows, of_all_policies)
-                for table, rows in (
-                    (POLICY_SENSITIVITY, sensitivity(written, attrition, every)),
-                    (POLICY_COMPARISON, comparison(written, attrition, every)),
-                )
-            ]
+            [partial(self.replace_aggregate, table, rows, _rows_of(years, ids)) for table, rows, ids in tables]
         )
         by = ["policy_id", "base_reading", "decision"]
-        return lake.grouped(POLICY_SENSITIVITY, by, ["added", "removed"], {YEAR: years})
+        return lake.grouped(POLICY_SENSITIVITY, by, ["added", "removed"], _rows_of(years, asked))
 
     def _write_policies_and_count(self, years: list[str]) -> list[dict[str, Any]]:
         """Write the policy table if a policy has changed. Returns the number of records by reading and outcome."""
@@ -113,7 +112,8 @@ class Flag(Stage):
             self.lake.versions_read[POLICY.full_name] = self.lake.version(POLICY)
         else:
             self._write_policies()
-        return self.lake.grouped(ACTIVITY_FLAG, ["policy_id", "revision", "reading", "outcome"], where={YEAR: years})
+        by = ["policy_id", "revision", "reading", "outcome"]
+        return self.lake.grouped(ACTIVITY_FLAG, by, where=_rows_of(years, self.config.policies))
 
     def run_policies(self) -> None:
         """Write only the policy table: the text of policies has changed, and no outcome of a record has."""
@@ -128,5 +128,5 @@ class Flag(Stage):
 
 
 def _rows_of(years: Iterable[str], policies: Iterable[str] | None) -> Where:
-    """The rows of some years, of all policies (none named) or of some."""
+    """The rows of some years, of some policies or (None) of all."""
     return {YEAR: years} | ({"policy_id": list(policies)} if policies else {})

@@ -23,6 +23,7 @@ from ebi_spark.approvals.regimes import (
 )
 from ebi_spark.approvals.register import classify_entries, read_registers, unused_approvals
 from ebi_spark.financial_years import end_of, start_of
+from ebi_spark.geography.area_lists import ENGLAND_ONS
 from ebi_spark.geography.area_versions import Geography, read_geography
 from ebi_spark.geography.record_areas import read_lookups
 from ebi_spark.lake.writers import Rows
@@ -55,7 +56,6 @@ from ebi_spark.rates.equality import (
     read_people_of_fifths,
 )
 from ebi_spark.rates.population import (
-    ENGLAND,
     Population,
     build_population,
     people_by_year,
@@ -394,7 +394,7 @@ class Monitor(Stage):
         counted = [row.asDict() for row in equality_counts(flags, records, pooled, fifths).collect()]
         rows = []
         for policy, chosen in pooled.values():
-            strata = [people.get((year, "england", ENGLAND)) for year in chosen]
+            strata = [people.get((year, "england", ENGLAND_ONS)) for year in chosen]
             whole = sum((Counter(given) for given in strata if given), Counter[tuple[str, int]]())
             first, last = start_of(chosen[0]), end_of(chosen[-1])
             revisions = {

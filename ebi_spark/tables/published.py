@@ -161,7 +161,7 @@ COMPLETENESS = Table(
     financial_year string -- April to March, such as 2021-22
     month date -- first day of the month
     area_type string -- england or provider
-    area_code string -- England or the code of the provider
+    area_code string -- E92000001 for England, otherwise the code of the provider
     records bigint -- all records, whatever the procedure; given for England only
     providers bigint -- number of providers that have rows in this table; given for England only
     providers_low bigint -- how many of these have less than half of their typical month; given for England only

@@ -25,9 +25,9 @@ _RECORD = """
     gp_practice_sus string -- the GP practice as derived by SUS (SUS+ only)
 """
 _LINEAGE = """
-    cleaned array<string> -- field:kind of each value that cleaning changed (blank, null_text, case, dots, padding, sentinel)
+    cleaned array<string> -- field:kind of each value that cleaning changed: blank, null_text, dots, case, padding, one_digit, not_a_number, not_a_date, sentinel, before_first_day or after_extract
     extract_date date -- date of the extract that has the record; NULL if neither source nor configuration gives it
-    content bigint -- hash of all columns above except `cleaned`, to see whether two extracts agree
+    content bigint -- hash of all columns above except `cleaned` and `extract_date`, to see whether two extracts agree
     source_file string -- path of the source file that has the record
     run_id string -- the run that wrote the row
 """

@@ -20,11 +20,6 @@ from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
 from ebi_spark.validation import native_suites
 from ebi_spark.validation.suites import COLUMNS_THERE, Check, Suite
 
-# Tables with one row for each record. All other tables have figures.
-RECORD_SUITES = (
-    "apc_spell", "op_attendance", "quarantine", "activity_flag", "prior_approval", "prior_approval_quarantine",
-    "approval_match", "approval_unused", "pathway", "pathway_step",
-)  # fmt: skip
 EVERY_YEAR = "_every_year"
 RELEASE_ID = "release_id"
 OUR_FAULT = "this is a fault in ebi-spark: report it with the suites in expectations/"
@@ -224,7 +219,7 @@ class ViolationCounter:
         """All rows of a suite's table. Every call gives the same version of the table."""
         if suite not in self.every_year:
             table = _table(suite)
-            if suite in RECORD_SUITES:
+            if table.patient_level:
                 self.every_year[suite] = self.lake.read(table)
             else:
                 # Tables of figures are small. In one partition their groups and joins need no shuffle, and shuffles are
