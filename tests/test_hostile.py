@@ -41,7 +41,7 @@ from ebi_spark.quoting import java_option, spark_path, sql_name, sql_text, table
 from ebi_spark.runs import stage_inputs
 from ebi_spark.sources.file_inventory import file_headers, find_files
 from ebi_spark.sources.layouts import layouts
-from ebi_spark.sources.reader import read_table
+from ebi_spark.sources.reader import raw_json, read_table
 from ebi_spark.spark.scratch import swept
 from ebi_spark.tables.gold import POLICY
 from jobs import demo, exit_status, generate, ingest, maintain, policy, run, screen, status
@@ -482,6 +482,19 @@ def test_columns_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
     table = read_table(spark, source, "a", RunConfig(lake=LakeLocation(folder=tmp_path)))
     (row,) = table.rows.select("record_id", "primary_diagnosis", "raw_names").collect()
     assert (row[0], row[1]) == ("1", "z")
+
+
+def test_a_source_row_with_our_own_marks_is_kept_whole(spark: SparkSession, tmp_path: Path) -> None:
+    cells = [["1", "a", ""], ["2", "\x1e", "\x1f"], ["3", "a\x1f\x1e\x1fb", "c"]]
+    lines = ["APCS_Ident,Spell_Dominant_Procedure,Own", *map(",".join, cells)]
+    (tmp_path / "x.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = read_table(
+        spark, TableSource("apcs_der", (str(tmp_path / "x.csv"),)), "a", RunConfig(lake=LakeLocation(folder=tmp_path))
+    )
+    found = [json.loads(row[0]) for row in table.rows.orderBy("record_id").select(raw_json()).collect()]
+    assert found[0] == {"APCS_Ident": "1", "Spell_Dominant_Procedure": "a", "Own": None}
+    assert found[1]["Own"] == "\x1f"
+    assert "a\x1f\x1e\x1fb" in found[2]["line"] and "3" in found[2]["line"]
 
 
 # What is printed

@@ -40,6 +40,9 @@ CORRUPT = "_corrupt_line"
 UNUSABLE = ""
 # A line with more fields than this ends the job: Spark's reader reserves memory for each field in every task.
 _FIELDS_OF_A_LINE = 1 << 17
+# Stands between two cells of a source row in `raw_values`, and for a cell that is NULL. No source has these. (Lists of texts would take
+# most of the time of staging rows with many columns.)
+_CELL, _NO_VALUE = "\x1f\x1e\x1f", "\x1e"
 _REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
 
 
@@ -70,7 +73,8 @@ class SourceTable:
       column
     - ``diagnosis``, ``operation``: numbered columns as lists of text; ``…_concat``: the text with all the codes
     - ``corrupt``: the line if it could not be parsed, :data:`UNUSABLE` if its values cannot be trusted, otherwise NULL
-    - ``raw_names``, ``raw_values``: the row under the source's own column names, as text
+    - ``raw_names``, ``raw_values``: the source's own column names, and the row's values under them, each as one text
+      (:func:`raw_json` reads them)
     - ``content``: a hash of the whole row except its extract date
     - ``source_file``, ``file_bytes``, ``file_modified`` and ``extract_date`` (text)
 
@@ -351,8 +355,8 @@ def _under_our_names(opened: _Opened, layout: Layout, source: TableSource, confi
         extract.cast("string").alias("extract_date"),
         F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared]).alias("content"),
         _corrupt(opened, layout, source, config.max_field_bytes).alias("corrupt"),
-        F.array(*[F.lit(name) for name in own_names]).alias("raw_names"),
-        F.array(*[text(name) for name in own_names]).alias("raw_values"),
+        F.lit(_CELL.join(own_names)).alias("raw_names"),
+        F.array_join(F.array(*[text(name) for name in own_names]), _CELL, _NO_VALUE).alias("raw_values"),
         *(_lineage_of_table(opened.paths[0]) if source.catalogue_tables else _lineage_of_files()),
     )
 
@@ -425,5 +429,9 @@ def raw_json() -> Column:
     """The source row as JSON text; ``{"line": …}`` for a line that could not be parsed. Only for quarantined rows:
     computed for every row, it would be the slowest column of the ingest."""
     line = F.nullif("corrupt", F.lit(UNUSABLE))
-    cells = F.to_json(F.map_from_arrays("raw_names", "raw_values"), {"ignoreNullFields": "false"})
-    return F.when(line.isNotNull(), F.to_json(F.struct(line.alias("line")))).otherwise(cells)
+    names = F.split("raw_names", _CELL)
+    values = F.transform(F.split("raw_values", _CELL), lambda value: F.nullif(value, F.lit(_NO_VALUE)))
+    cells = F.when(F.size(names) == F.size(values), F.map_from_arrays(names, values))
+    as_line = F.coalesce(line, F.when(cells.isNull(), F.col("raw_values")))
+    in_cells = F.to_json(cells, {"ignoreNullFields": "false"})
+    return F.when(as_line.isNotNull(), F.to_json(F.struct(as_line.alias("line")))).otherwise(in_cells)
