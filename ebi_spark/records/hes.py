@@ -21,7 +21,7 @@ from ebi_spark.records.column_kinds import (
     SPELL_DAYS,
     SPELL_DETAILS,
 )
-from ebi_spark.records.row_status import reasons, row_reasons, with_year
+from ebi_spark.records.row_status import reasons, row_conditions, with_year
 from ebi_spark.records.sus_plus import date_attendances, with_ages
 
 FIRST_OPERATION = "hes_first_operation"
@@ -87,33 +87,26 @@ def classify_episodes(rows: DataFrame) -> DataFrame:
     | E3        | S2    | 1              | 2021-06-01     | 2021-06-01         | [unfinished] |
     """
     corrupt = F.col("corrupt").isNotNull()
-    episodes = rows.withColumns(
-        {
-            "spell_key": _spell_key(),
-            "own_reasons": row_reasons(unfinished=F.col("episode_status") == UNFINISHED),
-        }
-    )
+    own = row_conditions(unfinished=F.col("episode_status") == UNFINISHED)
+    of_spell = {name: f"_{name}" for name in sorted(own)}
     spell = Window.partitionBy("spell_key")
     counted = ~F.col("is_duplicate")
+    episodes = rows.withColumns({"spell_key": _spell_key()} | {of_spell[name]: own[name] for name in own})
     whole = episodes.withColumns(
         {
+            **{name: F.max(F.when(counted, F.col(name))).over(spell) for name in of_spell.values()},
             "spell_discharged": F.max(F.when(counted, F.col("discharge_date"))).over(spell),
             "spell_unreadable": F.max(F.when(counted, F.col("unread_discharge_date"))).over(spell),
-            "spell_reasons": F.array_sort(
-                F.array_distinct(F.flatten(F.collect_list(F.when(counted, F.col("own_reasons"))).over(spell)))
-            ),
             "spell_stated_year": F.max(F.when(counted, F.col("stated_year"))).over(spell),
         }
     )
     undated = F.col("spell_discharged").isNull() & ~corrupt
     return whole.withColumns(
         {
-            "reasons": F.concat(
-                "spell_reasons",
-                reasons(
-                    no_usable_date=undated & F.col("spell_unreadable"),
-                    undischarged=undated & ~F.col("spell_unreadable"),
-                ),
+            "reasons": reasons(
+                **{name: F.coalesce(of_spell[name], F.lit(False)) for name in of_spell},
+                no_usable_date=undated & F.col("spell_unreadable"),
+                undischarged=undated & ~F.col("spell_unreadable"),
             ),
             # A row that is left out may belong to a spell that has no other rows left: then its own year.
             "financial_year": F.coalesce(
@@ -123,7 +116,7 @@ def classify_episodes(rows: DataFrame) -> DataFrame:
             ),
         }
     ).drop(
-        "conflict", "own_reasons", "spell_reasons", "spell_unreadable", "spell_stated_year", "stated_year", "dated_year",
+        "conflict", *of_spell.values(), "spell_unreadable", "spell_stated_year", "stated_year", "dated_year",
         "unread_discharge_date", "in_future",
     )  # fmt: skip
 
@@ -132,7 +125,8 @@ def _spell_key() -> Column:
     """The key that the episodes of one spell share, as text that is never NULL: person, provider, the provider's spell number and
     day of admission, or the number of the spell in SUS where the provider's is missing. Corrupt lines, regular attenders and
     episodes with neither number each have a key of their own (decision 36)."""
-    own_key = F.concat(F.lit("E:"), F.coalesce("record_id", F.concat(F.lit("#"), F.col("content").cast("string"))))
+    # The kind of key stands at its end: keys that differ in their first characters are sorted faster.
+    own_key = F.concat(F.coalesce("record_id", F.concat(F.lit("#"), F.col("content").cast("string"))), F.lit("|E"))
     in_sus = F.nullif("sus_spell_id", F.lit(_NO_SUS_SPELL))
     on_its_own = (
         F.col("corrupt").isNotNull()
@@ -143,9 +137,9 @@ def _spell_key() -> Column:
     admitted = F.coalesce(F.col("admission_date").cast("string"), F.lit(""))
     return (
         F.when(on_its_own, own_key)
-        .when(F.col("provider_spell_number").isNull(), F.concat(F.lit("U:"), in_sus))
-        .when(F.col("person_id").isNull(), F.concat_ws("|", F.lit("S:"), provider, "provider_spell_number"))
-        .otherwise(F.concat_ws("|", F.lit("P:"), "person_id", provider, "provider_spell_number", admitted))
+        .when(F.col("provider_spell_number").isNull(), F.concat(in_sus, F.lit("|U")))
+        .when(F.col("person_id").isNull(), F.concat_ws("|", provider, "provider_spell_number", F.lit("S")))
+        .otherwise(F.concat_ws("|", "person_id", provider, "provider_spell_number", admitted, F.lit("P")))
     )
 
 

@@ -38,16 +38,20 @@ def reasons(**conditions: Column) -> Column:
     return list_of((condition, F.lit(name)) for name, condition in conditions.items())
 
 
-def row_reasons(**own: Column) -> Column:
-    """``array<string>`` of the reasons why a row cannot be used: those of every source table, and the table's ``own``, by name,
-    which no corrupt line has."""
+def row_conditions(**own: Column) -> dict[str, Column]:
+    """When a row cannot be used, by reason: those of every source table, and the table's ``own``, which no corrupt line has."""
     whole = F.col("corrupt").isNull()
-    return reasons(
-        corrupt_line=~whole,
-        no_key=F.col("record_id").isNull() & whole,
+    return {
+        CORRUPT_LINE: ~whole,
+        "no_key": F.col("record_id").isNull() & whole,
         **{name: condition & whole for name, condition in own.items()},
-        conflicting_duplicate=F.col("conflict"),
-    )
+        CONFLICTING: F.col("conflict"),
+    }
+
+
+def row_reasons(**own: Column) -> Column:
+    """``array<string>`` of the reasons of :func:`row_conditions` why a row cannot be used."""
+    return reasons(**row_conditions(**own))
 
 
 def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | None) -> DataFrame:
