@@ -233,7 +233,7 @@ KEYS = [
 
 def test_keys_that_repeat_have_their_year_before_them(spark: SparkSession) -> None:
     frame = small_frame(spark, KEYS, "key string, year string, day string, wanted string")
-    keyed = key_with_year(F.col("key"), F.col("year"), F.col("day"), None)
+    keyed = F.expr(key_with_year("key", "year", "day", None))
     assert [tuple(row) for row in frame.select("key", "year", "day", keyed).collect()] == KEYS
 
 

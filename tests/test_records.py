@@ -229,14 +229,14 @@ def test_codes_years_and_ages(spark: SparkSession) -> None:
     assert [tuple(row) for row in codes.select("raw", clean_code(F.col("raw"))).collect()] == HES_CODES
 
     stated = small_frame(spark, YEAR_TEXTS, "raw string, bare string, expected string")
-    by_meaning = {bare: year_of_text(F.col("raw"), bare) for bare in ("starts", "ends")}
-    label = F.when(F.col("bare").isNull(), year_of_text(F.col("raw"), None))
+    by_meaning = {bare: F.expr(year_of_text("raw", bare)) for bare in ("starts", "ends")}
+    label = F.when(F.col("bare").isNull(), F.expr(year_of_text("raw", None)))
     for bare, column in by_meaning.items():
         label = label.when(F.col("bare") == bare, column)
     assert [tuple(row) for row in stated.select("raw", "bare", label).collect()] == YEAR_TEXTS
 
     days = small_frame(spark, YEAR_DAYS, "day date, expected string")
-    assert [tuple(row) for row in days.select("day", year_of_date(F.col("day"))).collect()] == YEAR_DAYS
+    assert [tuple(row) for row in days.select("day", F.expr(year_of_date("day"))).collect()] == YEAR_DAYS
 
     ages = small_frame(spark, AGES, "first int, fallback int, seen int, years int")
     seen = age_seen(F.col("first"), F.col("fallback"))

@@ -8,6 +8,7 @@ together stand for a whole file.
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
+from ebi_spark.quoting import sql_text
 from ebi_spark.tables.table import Table
 
 # Where a record comes from and when it was read: not part of its content.
@@ -18,8 +19,9 @@ _LATER = (
     "lsoa_2021", "lsoa_2001", "gp_practice_sus", "procedure_date", "admission_source", "discharge_destination",
     "provider_spell_number",
 )  # fmt: skip
-# Stand in for NULL, which a hash ignores. No source has these values.
-_ABSENT = {"string": "\0", "int": -(2**31), "date": "0001-01-01"}
+# Stand in for NULL, which a hash ignores. No source has these values. In SQL: a text is one call from Python to Java, but Columns
+# are a call for each part of an expression.
+_ABSENT = {"string": sql_text("\0"), "int": f"CAST({-(2**31)} AS INT)", "date": "DATE'0001-01-01'"}
 
 
 def content(table: Table) -> Column:
@@ -28,10 +30,10 @@ def content(table: Table) -> Column:
     for name, kind, _ in table.fields():
         if name not in (*_LINEAGE, *_LATER):
             kind = "int" if kind == "boolean" else kind
-            values.append(F.coalesce(F.col(name).cast(kind), F.lit(_ABSENT[kind]).cast(kind)))
+            values.append(f"coalesce(CAST({name} AS {kind}), {_ABSENT[kind]})")
     # A hash ignores NULL. The column name in front distinguishes a value in one column from the same value in another.
-    later = [F.concat(F.lit(f"{name}:"), F.col(name)) for name in _LATER if name in table.names()]
-    return F.xxhash64(*values, *later)
+    later = [f"concat('{name}:', {name})" for name in _LATER if name in table.names()]
+    return F.expr(f"xxhash64({', '.join([*values, *later])})")
 
 
 def record_checksum_columns() -> list[Column]:

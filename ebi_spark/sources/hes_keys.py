@@ -4,9 +4,6 @@ The row itself decides (decision 23): by its own year column or, without it, by 
 2012-13 gets a key such as ``2010-11/100001``; every other row keeps its key. Which files are read makes no difference.
 """
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
-
 from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.financial_years import (
     FIRST_YEAR,
@@ -15,10 +12,10 @@ from ebi_spark.financial_years import (
     day_of_iso,
     iso_day,
     label,
-    start_of_date,
-    year_of_start,
+    year_of_date,
     year_of_text,
 )
+from ebi_spark.quoting import sql_list, sql_text
 
 # The source tables concerned, and the columns that give a row's year: the year as text, otherwise a date if they have one.
 YEARLY_KEYS = {
@@ -42,8 +39,8 @@ _EARLIER = _written(range(FIRST_YEAR, HES_KEYS_UNIQUE_FROM))
 _LATER = _written(range(HES_KEYS_UNIQUE_FROM, LAST_YEAR))
 
 
-def key_with_year(key: Column, year: Column | None, day: Column | None, bare_year: str | None) -> Column:
-    """The key of a row, with the year in front of it for a row before 2012-13.
+def key_with_year(key: str, year: str | None, day: str | None, bare_year: str | None) -> str:
+    """The key of a row, with the year in front of it for a row before 2012-13. The columns are given, and the key is returned, in SQL.
 
     ``year``: the year as the source writes it. ``day``: a date as text or DATE. Either is None if the table has no such
     column. ``bare_year``: what a year of four digits means (see :func:`year_of_text`).
@@ -56,27 +53,28 @@ def key_with_year(key: Column, year: Column | None, day: Column | None, bare_yea
     """
     found = []
     if year is not None:
-        listed = F.create_map(*[F.lit(text) for pair in _EARLIER.items() for text in pair])
-        found += [F.try_element_at(listed, F.trim(year)), year_of_text(year, bare_year)]
+        listed = f"map({', '.join(sql_text(text) for pair in _EARLIER.items() for text in pair)})"
+        found += [f"try_element_at({listed}, trim({year}))", year_of_text(year, bare_year)]
     if day is not None:
         # A typed date is converted to text here. Few rows have no year, so it costs little.
-        text = F.trim(day.cast("string"))
-        found.append(year_of_start(start_of_date(day_of_iso(iso_day(text)))))
+        found.append(year_of_date(day_of_iso(iso_day(f"trim(CAST({day} AS STRING))"))))
     if not found:
         return key
-    row_year = F.coalesce(*found)
-    bare = F.trim(key)
-    earlier = _is_stated(bare) & row_year.between(label(FIRST_YEAR), label(HES_KEYS_UNIQUE_FROM - 1))
-    with_year = F.when(earlier, F.concat(row_year, F.lit("/"), bare)).otherwise(key)
-    return with_year if year is None else F.when(F.trim(year).isin(*_LATER), key).otherwise(with_year)
+    row_year = f"coalesce({', '.join(found)})"
+    years = f"'{label(FIRST_YEAR)}' AND '{label(HES_KEYS_UNIQUE_FROM - 1)}'"
+    earlier = f"{_is_stated(key)} AND {row_year} BETWEEN {years}"
+    with_year = f"CASE WHEN {earlier} THEN concat({row_year}, '/', trim({key})) ELSE {key} END"
+    return (
+        with_year if year is None else f"CASE WHEN trim({year}) IN {sql_list(_LATER)} THEN {key} ELSE {with_year} END"
+    )
 
 
-def _is_stated(bare: Column) -> Column:
-    """Whether a trimmed key is neither blank nor the word NULL."""
-    return (bare != "") & (F.upper(bare) != "NULL")
+def _is_stated(key: str) -> str:
+    """Whether a key is neither blank nor the word NULL."""
+    return f"trim({key}) != '' AND upper(trim({key})) != 'NULL'"
 
 
-def key_of_code(key: Column, place: Column) -> Column:
+def key_of_code(key: str, place: str) -> str:
     """The key of a row of a long table: the key of its episode or appointment, and the place of its code. NULL if either
     is missing.
 
@@ -85,5 +83,5 @@ def key_of_code(key: Column, place: Column) -> Column:
     | 100001         | 01    | 100001#1         |
     | 2010-11/100001 | 2     | 2010-11/100001#2 |
     """
-    bare = F.trim(key)
-    return F.concat(F.when(_is_stated(bare), bare), F.lit(PLACE), F.trim(place).try_cast("int").cast("string"))
+    stated = f"CASE WHEN {_is_stated(key)} THEN trim({key}) END"
+    return f"concat({stated}, '{PLACE}', CAST(try_cast(trim({place}) AS INT) AS STRING))"
