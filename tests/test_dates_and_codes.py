@@ -468,7 +468,7 @@ def test_an_upsert_does_not_add_old_hes_records_a_second_time(hes: Hes) -> None:
     assert taken_in(lake, config)["attendances"].keys() == kept
     # As an earlier version wrote it.
     earlier = lake.read(OP_ATTENDANCE).where("record_id = '2010-11/11'").withColumn("record_id", F.lit("11"))
-    earlier = earlier.withColumn("content", content(OP_ATTENDANCE))
+    earlier = earlier.withColumn("content", F.expr(content(OP_ATTENDANCE)))
     lake.replace(OP_ATTENDANCE, earlier, {"financial_year": ["2010-11"]}, stage="ingest")
     with pytest.raises(InputError, match="1 HES records of 2010-11 have keys without their year"):
         taken_in(lake, config)

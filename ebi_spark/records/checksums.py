@@ -5,6 +5,9 @@ maps a column differently. The number of records, the exclusive or of their hash
 together stand for a whole file.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
@@ -21,33 +24,31 @@ _LATER = (
 )  # fmt: skip
 # Stand in for NULL, which a hash ignores. No source has these values. In SQL: a text is one call from Python to Java, but Columns
 # are a call for each part of an expression.
-_ABSENT = {"string": sql_text("\0"), "int": f"CAST({-(2**31)} AS INT)", "date": "DATE'0001-01-01'"}
+ABSENT = {"string": sql_text("\0"), "int": f"CAST({-(2**31)} AS INT)", "date": "DATE'0001-01-01'"}
 
 
-def content(table: Table) -> Column:
-    """The hash of the canonical values of a record of ``table``, ``bigint``. NULL is distinguished from every value."""
+def content(table: Table, made: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The hash of the canonical values of a record of ``table``, ``bigint``, in SQL. NULL is distinguished from every value.
+    ``made``: values in SQL that are not columns yet, by name."""
     values = []
     for name, kind, _ in table.fields():
         if name not in (*_LINEAGE, *_LATER):
             kind = "int" if kind == "boolean" else kind
-            values.append(f"coalesce(CAST({name} AS {kind}), {_ABSENT[kind]})")
+            values.append(f"coalesce(CAST({made.get(name, name)} AS {kind}), {ABSENT[kind]})")
     # A hash ignores NULL. The column name in front distinguishes a value in one column from the same value in another.
     later = [f"concat('{name}:', {name})" for name in _LATER if name in table.names()]
-    return F.expr(f"xxhash64({', '.join([*values, *later])})")
+    return f"xxhash64({', '.join([*values, *later])})"
 
 
 def record_checksum_columns() -> list[Column]:
     """The aggregates of :func:`checksum_columns` over records, extract dates included."""
-    return checksum_columns(F.xxhash64("content", F.coalesce("extract_date", F.lit("0001-01-01").cast("date"))))
+    return checksum_columns(f"xxhash64(content, coalesce(extract_date, {ABSENT['date']}))")
 
 
-def checksum_columns(row_hash: Column) -> list[Column]:
-    """Two aggregates over row hashes, ``checksum_xor`` and ``checksum_sum``, which do not depend on the order of rows.
+def checksum_columns(row_hash: str) -> list[Column]:
+    """Two aggregates over row hashes (in SQL), ``checksum_xor`` and ``checksum_sum``, which do not depend on the order of rows.
     :class:`Checksum` adds them up."""
-    return [
-        F.bit_xor(row_hash).alias("checksum_xor"),
-        F.sum(row_hash.bitwiseAND(F.lit(0xFFFFFFFF))).alias("checksum_sum"),
-    ]
+    return [F.expr(f"bit_xor({row_hash}) AS checksum_xor"), F.expr(f"sum({row_hash} & {0xFFFFFFFF}) AS checksum_sum")]
 
 
 class Checksum:

@@ -27,6 +27,7 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.financial_years import start_of_year
 from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.lake.storage import Lake
+from ebi_spark.quoting import sql_text
 from ebi_spark.records.checksums import content
 from ebi_spark.records.cleaning import changed
 from ebi_spark.records.duplicates import with_decision
@@ -172,10 +173,10 @@ class StagedRecords:
         there are repeated keys."""
         whole, extract = (F.when(F.col("repeated"), F.col(name)) for name in ("content", "extract_date"))
         noted = changed(rows, self._noted(raw_json(), whole, extract), without=_RAW)
-        records = self._as_records(complete(noted))
+        records, made = complete(noted), self._made()
 
         def stored(name: str, kind: str) -> str:
-            value = f"CAST({name} AS {kind})"
+            value = f"CAST({made.get(name, name)} AS {kind})"
             if self._config.years is not None and name not in _OF_EVERY_ROW:
                 # There may be many rows of years that were not asked for. Only what is counted is stored for them.
                 value = f"CASE WHEN {_IS_VALID} OR repeated THEN {value} END"
@@ -189,10 +190,10 @@ class StagedRecords:
 
     def stage_spells(self, spells: DataFrame) -> None:
         """Stage spells that were built from valid episodes."""
-        records = self._as_records(spells)
-        columns = [f"CAST({name} AS {kind}) AS {name}" for name, kind in self._columns()]
+        made = self._made()
+        columns = [f"CAST({made.get(name, name)} AS {kind}) AS {name}" for name, kind in self._columns()]
         nothing = [f"CAST(NULL AS {kind}) AS _{name}" for name, kind in _COUNTED.items()]
-        self._write_in_order(records.selectExpr(*columns, *nothing, YEAR), others=0)
+        self._write_in_order(spells.selectExpr(*columns, *nothing, YEAR), others=0)
 
     def _resolve(self) -> None:
         """Decide which of the rows of repeated keys count, and stage them with their status."""
@@ -266,12 +267,13 @@ class StagedRecords:
         restored = {name: F.expr(value) for name, value in _RESTORED.items() if name in REPEATED_ROW.names()}
         return _repeated_rows(rows.withColumns({**restored, "conflict": conflict, "content": whole}), system, role)
 
-    def _as_records(self, rows: DataFrame) -> DataFrame:
-        """``rows`` with all their columns, and with the columns of silver that no source has."""
-        added = {"source_system": F.lit(self._system), "dataset": F.lit(self._dataset), "run_id": F.lit(self._run_id)}
+    def _made(self) -> dict[str, str]:
+        """The columns of silver that no source has, in SQL."""
+        made = {"source_system": self._system, "dataset": self._dataset, "run_id": self._run_id}
+        made = {name: sql_text(value) for name, value in made.items()}
         if self._dataset == "apc":
-            added["dominant_procedure_4"] = F.substring("dominant_procedure", 1, 4)
-        return rows.withColumns(added).withColumn("content", content(self.table))
+            made["dominant_procedure_4"] = "substring(dominant_procedure, 1, 4)"
+        return made | {"content": content(self.table, made)}
 
     def _stored(self) -> DataFrame:
         columns = [*self._columns(), *((f"_{name}", kind) for name, kind in _COUNTED.items()), (YEAR, "string")]

@@ -392,20 +392,21 @@ def _lineage_of_table(name: str) -> list[Column]:
 
 
 def _lineage_of_files() -> list[Column]:
-    uri = F.col("_metadata.file_path")
-    path = _after_start(uri, "file:///", 7).otherwise(_after_start(uri, "file:/", 5).otherwise(uri))
-    decoded = F.when(path.contains("%"), F.url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))).otherwise(path)
+    uri = "_metadata.file_path"
+    path = f"CASE {_after_start(uri, 'file:///', 7)} {_after_start(uri, 'file:/', 5)} ELSE {uri} END"
+    decoded = f"CASE WHEN contains({path}, '%') THEN url_decode(replace({path}, '+', '%2B')) ELSE {path} END"
     return [
-        decoded.alias("source_file"),
-        F.col("_metadata.file_size").alias("file_bytes"),
-        F.col("_metadata.file_modification_time").alias("file_modified"),
+        F.expr(f"{decoded} AS source_file"),
+        F.expr("_metadata.file_size AS file_bytes"),
+        F.expr("_metadata.file_modification_time AS file_modified"),
     ]
 
 
-def _after_start(uri: Column, start: str, at: int) -> Column:
-    """A text without its first ``at`` bytes, if it begins with ``start``. Cutting by bytes is faster than searching or
-    counting characters, which would take as long for each row as reading some of its fields."""
-    return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
+def _after_start(uri: str, start: str, at: int) -> str:
+    """The case that a text begins with ``start``, in SQL: the text without its first ``at`` bytes. Cutting by bytes is faster than
+    searching or counting characters, which would take as long for each row as reading some of its fields."""
+    cut = f"CAST(substring(CAST({uri} AS BINARY), {at + 1}, {1 << 20}) AS STRING)"
+    return f"WHEN startswith({uri}, '{start}') THEN {cut}"
 
 
 def _unusable_line(mapping: ColumnMapping, layout: Layout, source: TableSource, most_bytes: int) -> Column:
