@@ -290,7 +290,7 @@ def _with_changes(
         f"CASE WHEN _any_odd THEN array_compact(transform({zipped}, field -> concat(field.`2`, ':', {described}))) "
         "ELSE _empty END"
     )
-    return changed(compared, {"cleaned": F.expr(changes)}, without=set(compared.columns) - set(kept))
+    return compared.selectExpr(*map(sql_name, kept), f"{changes} AS cleaned")
 
 
 def list_of(texts: Iterable[tuple[Column, Column]]) -> Column:
