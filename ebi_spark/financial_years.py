@@ -1,14 +1,16 @@
 """NHS financial years (April to March, written ``2021-22`` in every table), and reading the dates that they are made
-from."""
+from.
+
+The functions that read columns take a column, or an expression, in SQL and return one. A text is one call from Python to Java, but a
+Column is a call for each of its parts.
+"""
 
 import re
 from collections.abc import Sequence
 from datetime import date
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
-
 from ebi_spark.errors import InputError
+from ebi_spark.quoting import sql_text
 
 FIRST_YEAR, LAST_YEAR = 1989, 2099
 # The first year (2012-13) from which a HES key identifies one row. Before it, keys repeat from year to year (decision
@@ -94,7 +96,7 @@ def parse_years(text: str) -> tuple[str, ...]:
     return tuple(label(start) for start in sorted(starts))
 
 
-def iso_day(text: Column) -> Column:
+def iso_day(text: str) -> str:
     """A date as text, rewritten so that it starts ``YYYY-MM-DD``; NULL if it has none of these forms.
 
     | text                  | → result              |
@@ -108,103 +110,85 @@ def iso_day(text: Column) -> Column:
     Pass a plain column, not an expression: Spark evaluates it many times.
     """
 
-    def part(start: int, size: int = 99) -> Column:
-        return F.substring(text, start, size)
+    def part(start: int, size: int = 99) -> str:
+        return f"substring({text}, {start}, {size})"
 
-    size = F.octet_length(text)
-    british = (size >= 10) & (part(3, 1) == "/") & (part(6, 1) == "/")
-    dash = F.lit("-")
+    size = f"octet_length({text})"
     return (
-        F.when((size >= 10) & (part(5, 1) == "-"), text)
-        .when(british, F.concat(part(7, 4), dash, part(4, 2), dash, part(1, 2), part(11)))
-        .when(size == 8, F.concat(part(1, 4), dash, part(5, 2), dash, part(7, 2)))
+        f"CASE WHEN {size} >= 10 AND {part(5, 1)} = '-' THEN {text} "
+        f"WHEN {size} >= 10 AND {part(3, 1)} = '/' AND {part(6, 1)} = '/' "
+        f"THEN concat({part(7, 4)}, '-', {part(4, 2)}, '-', {part(1, 2)}, {part(11)}) "
+        f"WHEN {size} = 8 THEN concat({part(1, 4)}, '-', {part(5, 2)}, '-', {part(7, 2)}) END"
     )
 
 
-def day_of_iso(iso: Column) -> Column:
+def day_of_iso(iso: str) -> str:
     """A DATE from the text that :func:`iso_day` returns; NULL if it is not a date of the calendar.
 
     A time stamp becomes the date in the session's time zone (Europe/London unless configured). So 1 April at midnight,
     stored as 23:00Z on 31 March, belongs to the new year.
     """
-    stamp = iso.try_cast("timestamp").cast("date")
-    return F.when(F.octet_length(iso) == 10, iso.try_cast("date")).otherwise(stamp)
+    stamp = f"CAST(try_cast({iso} AS TIMESTAMP) AS DATE)"
+    return f"CASE WHEN octet_length({iso}) = 10 THEN try_cast({iso} AS DATE) ELSE {stamp} END"
 
 
-def start_of_date(day: Column) -> Column:
+def start_of_date(day: str) -> str:
     """The calendar year (INT) in which the financial year of a DATE starts; NULL for NULL."""
-    return F.year(day) - F.when(F.month(day) < 4, 1).otherwise(0)
+    return f"(year({day}) - CASE WHEN month({day}) < 4 THEN 1 ELSE 0 END)"
 
 
-def year_of_date(day: Column) -> Column:
+def year_of_date(day: str) -> str:
     """Label of the financial year of a DATE; NULL for NULL."""
     return year_of_start(start_of_date(day))
 
 
-def year_of_start(start: Column) -> Column:
+def year_of_start(start: str) -> str:
     """Label of the financial year that starts in a calendar year (INT); NULL for NULL."""
     # Looking up a label is many times faster than making it. Only years that no source has are made.
-    labels = F.split(F.lit(",".join(label(year) for year in range(FIRST_YEAR, LAST_YEAR + 1))), ",")
-    looked_up = F.when(start >= FIRST_YEAR, F.get(labels, start - FIRST_YEAR))
-    return F.coalesce(looked_up, _label(start))
+    labels = f"split('{','.join(label(year) for year in range(FIRST_YEAR, LAST_YEAR + 1))}', ',')"
+    looked_up = f"CASE WHEN {start} >= {FIRST_YEAR} THEN get({labels}, {start} - {FIRST_YEAR}) END"
+    made = f"concat(CAST({start} AS STRING), '-', lpad(CAST(pmod({start} + 1, 100) AS STRING), 2, '0'))"
+    return f"coalesce({looked_up}, {made})"
 
 
-def start_of_year(year: Column) -> Column:
+def start_of_year(year: str) -> str:
     """The calendar year (INT) in which the financial year with this label starts; NULL for NULL."""
-    return F.substring_index(year, "-", 1).try_cast("int")
+    return f"try_cast(substring_index({year}, '-', 1) AS INT)"
 
 
-def _label(start: Column) -> Column:
-    return F.concat(start.cast("string"), F.lit("-"), F.lpad(F.pmod(start + 1, F.lit(100)).cast("string"), 2, "0"))
+def digits_of_year(text: str) -> str:
+    """The digits of a year as a source writes it. It may be stored as a number: 910 becomes 0910, and 2122.0 becomes
+    2122."""
+    without_fraction, padding = sql_text(r"\.0*\s*$|[^0-9]"), sql_text(r"^0(?=[0-9]{4})")
+    return f"regexp_replace(concat('0', regexp_replace({text}, {without_fraction}, '')), {padding}, '')"
 
 
-def year_of_text(text: Column, bare_year: str | None) -> Column:
-    """Label of the financial year that a source writes as text; NULL if it cannot be read (decision 3).
+def start_of_digits(digits: str, bare_year: str | None) -> str:
+    """The calendar year (INT) in which the financial year that a source writes starts, from the digits of :func:`digits_of_year`; NULL
+    if it cannot be read (decision 3). Years that no source can have are not excluded.
 
     Four digits are read as the last two digits of two years if the second follows the first. Any other four digits are
     a calendar year: ``bare_year`` says whether the financial year ``starts`` or ``ends`` in it. Without it they become
-    NULL.
+    NULL. Pass a plain column, not an expression: Spark evaluates it many times.
 
-    | text    | bare_year | → label |
-    |---------|-----------|---------|
-    | 2021/22 |           | 2021-22 |
-    | 202122  |           | 2021-22 |
-    | 2122    |           | 2021-22 |
-    | 2021    |           | 2020-21 |
-    | 2019    |           | NULL    |
-    | 2019    | ends      | 2018-19 |
+    | text    | digits | bare_year | → start |
+    |---------|--------|-----------|---------|
+    | 2021/22 | 202122 |           | 2021    |
+    | 202122  | 202122 |           | 2021    |
+    | 2122    | 2122   |           | 2021    |
+    | 2021    | 2021   |           | 2020    |
+    | 2019    | 2019   |           | NULL    |
+    | 2019    | 2019   | ends      | 2018    |
     """
-    start = start_of_digits(digits_of_year(text), bare_year)
-    return F.when(start.between(FIRST_YEAR, LAST_YEAR), year_of_start(start))
 
+    def number(start: int, size: int) -> str:
+        return f"try_cast(substring({digits}, {start}, {size}) AS INT)"
 
-def digits_of_year(text: Column) -> Column:
-    """The digits of a year as a source writes it. It may be stored as a number: 910 becomes 0910, and 2122.0 becomes
-    2122."""
-    digits = F.regexp_replace(text, r"\.0*\s*$|[^0-9]", "")
-    return F.regexp_replace(F.concat(F.lit("0"), digits), r"^0(?=[0-9]{4})", "")
-
-
-def start_of_digits(digits: Column, bare_year: str | None) -> Column:
-    """The calendar year (INT) in which the financial year starts, from the digits of :func:`digits_of_year`; NULL if
-    unreadable.
-
-    Years that no source can have are not excluded. Pass a plain column, not an expression: Spark evaluates it many
-    times.
-    """
-    first4 = F.substring(digits, 1, 4).try_cast("int")
-    pair_start, pair_end = F.substring(digits, 1, 2).try_cast("int"), F.substring(digits, 3, 2).try_cast("int")
-    from_pair = F.when(pair_start >= 89, 1900).otherwise(2000) + pair_start
-    bare = F.lit(None).cast("int")
-    if bare_year == "starts":
-        bare = first4
-    elif bare_year == "ends":
-        bare = first4 - 1
-    is_pair = F.pmod(pair_start + 1, F.lit(100)) == pair_end
-    last2 = F.substring(digits, -2, 2).try_cast("int")
-    well_formed = F.pmod(first4 + 1, F.lit(100)) == last2
+    first4, last2, pair_start, pair_end = number(1, 4), number(-2, 2), number(1, 2), number(3, 2)
+    from_pair = f"CASE WHEN {pair_start} >= 89 THEN 1900 ELSE 2000 END + {pair_start}"
+    bare = {"starts": first4, "ends": f"{first4} - 1"}.get(bare_year or "", "CAST(NULL AS INT)")
     return (
-        F.when(F.length(digits).isin(6, 8) & well_formed, first4)
-        .when((F.length(digits) == 4) & is_pair, from_pair)
-        .when(F.length(digits) == 4, bare)
+        f"CASE WHEN length({digits}) IN (6, 8) AND pmod({first4} + 1, 100) = {last2} THEN {first4} "
+        f"WHEN length({digits}) = 4 AND pmod({pair_start} + 1, 100) = {pair_end} THEN {from_pair} "
+        f"WHEN length({digits}) = 4 THEN {bare} END"
     )

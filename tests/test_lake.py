@@ -92,6 +92,11 @@ def test_a_lake_of_an_older_version_is_brought_up_to_date(lake: Lake) -> None:
     versions = {name: lake.version(table) for name, table in USED.items()}
     assert lake.migrate() == []
     assert {name: lake.version(table) for name, table in USED.items()} == versions
+    # A table that was up to date is looked at again after a commit.
+    newer = f"'{VERSION_PROPERTY}' = '{SCHEMA_VERSION + 1}'"
+    lake.spark.sql(f"ALTER TABLE {lake.identifier(ACTIVITY_RATE)} SET TBLPROPERTIES ({newer})")
+    with pytest.raises(InputError, match="gold/activity_rate was written by a newer version"):
+        lake.migrate()
 
 
 # Half past one twice: before and after clocks were set back.

@@ -23,7 +23,7 @@ from ebi_spark.config.lake_location import LakeLocation
 from ebi_spark.config.settings import RunConfig
 from ebi_spark.config.source_tables import Source, TableSource
 from ebi_spark.errors import InputError
-from ebi_spark.financial_years import parse_years, year_of_date, year_of_text
+from ebi_spark.financial_years import digits_of_year, parse_years, start_of_digits, year_of_date, year_of_start
 from ebi_spark.flags.apply_policies import apply_policies
 from ebi_spark.geography.record_areas import Lookups
 from ebi_spark.lake.storage import Lake
@@ -231,14 +231,15 @@ def test_codes_years_and_ages(spark: SparkSession) -> None:
     assert [tuple(row) for row in codes.select("raw", found).collect()] == HES_CODES
 
     stated = small_frame(spark, YEAR_TEXTS, "raw string, bare string, expected string")
-    by_meaning = {bare: year_of_text(F.col("raw"), bare) for bare in ("starts", "ends")}
-    label = F.when(F.col("bare").isNull(), year_of_text(F.col("raw"), None))
+    of_text = {bare: year_of_start(start_of_digits(digits_of_year("raw"), bare)) for bare in (None, "starts", "ends")}
+    by_meaning = {bare: F.expr(of_text[bare]) for bare in ("starts", "ends")}
+    label = F.when(F.col("bare").isNull(), F.expr(of_text[None]))
     for bare, column in by_meaning.items():
         label = label.when(F.col("bare") == bare, column)
     assert [tuple(row) for row in stated.select("raw", "bare", label).collect()] == YEAR_TEXTS
 
     days = small_frame(spark, YEAR_DAYS, "day date, expected string")
-    assert [tuple(row) for row in days.select("day", year_of_date(F.col("day"))).collect()] == YEAR_DAYS
+    assert [tuple(row) for row in days.select("day", F.expr(year_of_date("day"))).collect()] == YEAR_DAYS
 
     ages = small_frame(spark, AGES, "first int, fallback int, seen int, years int")
     seen = age_seen(F.col("first"), F.col("fallback"))

@@ -90,6 +90,8 @@ class Lake(LocalLake):
         self.versions_written: dict[str, int] = {}
         self._years: dict[tuple[str, int], list[str]] = {}
         self._foreign: dict[str, str | None] = {}
+        # Tables (by full name) that need no migration, with the version at which that was found.
+        self._migrated: dict[str, int] = {}
 
     @property
     def spark(self) -> SparkSession:
@@ -136,8 +138,13 @@ class Lake(LocalLake):
         Raises an :class:`InputError` if a table was written by a newer version, or a column has another type. All
         tables are checked before any is changed.
         """
-        chosen = TABLES.values() if tables is None else tables
-        return migrate(self, [table for table in chosen if self.exists(table)])
+        chosen = [table for table in (TABLES.values() if tables is None else tables) if self.exists(table)]
+        if self.location.folder:  # elsewhere it takes a query to find a version
+            chosen = [table for table in chosen if self._migrated.get(table.full_name) != self.version(table)]
+        done = migrate(self, chosen)
+        if self.location.folder:
+            self._migrated |= {table.full_name: self.version(table) for table in chosen}
+        return done
 
     # Reading
 

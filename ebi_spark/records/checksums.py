@@ -5,9 +5,13 @@ maps a column differently. The number of records, the exclusive or of their hash
 together stand for a whole file.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from pyspark.sql import Column, Row
 from pyspark.sql import functions as F
 
+from ebi_spark.quoting import sql_text
 from ebi_spark.tables.table import Table
 
 # Where a record comes from and when it was read: not part of its content.
@@ -18,34 +22,33 @@ _LATER = (
     "lsoa_2021", "lsoa_2001", "gp_practice_sus", "procedure_date", "admission_source", "discharge_destination",
     "provider_spell_number",
 )  # fmt: skip
-# Stand in for NULL, which a hash ignores. No source has these values.
-_ABSENT = {"string": "\0", "int": -(2**31), "date": "0001-01-01"}
+# Stand in for NULL, which a hash ignores. No source has these values. In SQL: a text is one call from Python to Java, but Columns
+# are a call for each part of an expression.
+ABSENT = {"string": sql_text("\0"), "int": f"CAST({-(2**31)} AS INT)", "date": "DATE'0001-01-01'"}
 
 
-def content(table: Table) -> Column:
-    """The hash of the canonical values of a record of ``table``, ``bigint``. NULL is distinguished from every value."""
+def content(table: Table, made: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The hash of the canonical values of a record of ``table``, ``bigint``, in SQL. NULL is distinguished from every value.
+    ``made``: values in SQL that are not columns yet, by name."""
     values = []
     for name, kind, _ in table.fields():
         if name not in (*_LINEAGE, *_LATER):
             kind = "int" if kind == "boolean" else kind
-            values.append(F.coalesce(F.col(name).cast(kind), F.lit(_ABSENT[kind]).cast(kind)))
+            values.append(f"coalesce(CAST({made.get(name, name)} AS {kind}), {ABSENT[kind]})")
     # A hash ignores NULL. The column name in front distinguishes a value in one column from the same value in another.
-    later = [F.concat(F.lit(f"{name}:"), F.col(name)) for name in _LATER if name in table.names()]
-    return F.xxhash64(*values, *later)
+    later = [f"concat('{name}:', {name})" for name in _LATER if name in table.names()]
+    return f"xxhash64({', '.join([*values, *later])})"
 
 
 def record_checksum_columns() -> list[Column]:
     """The aggregates of :func:`checksum_columns` over records, extract dates included."""
-    return checksum_columns(F.xxhash64("content", F.coalesce("extract_date", F.lit("0001-01-01").cast("date"))))
+    return checksum_columns(f"xxhash64(content, coalesce(extract_date, {ABSENT['date']}))")
 
 
-def checksum_columns(row_hash: Column) -> list[Column]:
-    """Two aggregates over row hashes, ``checksum_xor`` and ``checksum_sum``, which do not depend on the order of rows.
+def checksum_columns(row_hash: str) -> list[Column]:
+    """Two aggregates over row hashes (in SQL), ``checksum_xor`` and ``checksum_sum``, which do not depend on the order of rows.
     :class:`Checksum` adds them up."""
-    return [
-        F.bit_xor(row_hash).alias("checksum_xor"),
-        F.sum(row_hash.bitwiseAND(F.lit(0xFFFFFFFF))).alias("checksum_sum"),
-    ]
+    return [F.expr(f"bit_xor({row_hash}) AS checksum_xor"), F.expr(f"sum({row_hash} & {0xFFFFFFFF}) AS checksum_sum")]
 
 
 class Checksum:

@@ -39,9 +39,9 @@ NOTHING = ("", *map("".join, product("Nn", "Uu", "Ll", "Ll")))
 BABY_AGE_FROM = 7000
 OLDEST_AGE = 120
 
-# From the name of a column, quoted for SQL, to its next value. Most are SQL: a text is one call from Python to Java, but Columns
-# are a call for each part of an expression, and there are thousands of them.
-Stage = Callable[[str], Column]
+# From the name of a column, quoted for SQL, to its next value, in SQL: a text is one call from Python to Java, but Columns are a call
+# for each part of an expression, and there are thousands of them.
+Stage = Callable[[str], str]
 
 _NOTHING = sql_list(NOTHING)
 
@@ -50,6 +50,18 @@ def text(raw: Column) -> Column:
     """The text without blanks at its ends; NULL for blank and for the word NULL."""
     trimmed = F.trim(raw)
     return F.when(~trimmed.isin(*NOTHING), trimmed)
+
+
+def text_of(name: str) -> Column:
+    """As :func:`text`, for the column of this name."""
+    return F.expr(_filled(f"trim({sql_name(name)})"))
+
+
+def changed(rows: DataFrame, columns: Mapping[str, Column], without: Collection[str] = ()) -> DataFrame:
+    """``rows`` with new or other ``columns``, and ``without`` some that they have. One step: at each, Spark analyses the plan."""
+    left_out = [sql_name(name) for name in rows.columns if name in columns or name in without]
+    kept = F.expr(f"* EXCEPT ({', '.join(left_out)})") if left_out else F.col("*")
+    return rows.select(kept, *[column.alias(name) for name, column in columns.items()])
 
 
 def _filled(trimmed: str) -> str:
@@ -65,27 +77,29 @@ def _strip(value: str, *unwanted: str) -> str:
     return reduce(_replaced, unwanted, value)
 
 
-def _two_characters(value: str) -> Column:
-    return F.expr(f"CASE WHEN octet_length({value}) = 1 THEN concat('0', {value}) ELSE {value} END")
+def _upper(value: str) -> str:
+    return f"upper({value})"
 
 
-def _one_code(value: str) -> Column:
-    return F.expr(f"nullif(upper({_strip(value, '.', ' ')}), '')")
+def _two_characters(value: str) -> str:
+    return f"CASE WHEN octet_length({value}) = 1 THEN concat('0', {value}) ELSE {value} END"
 
 
-def _number(value: str) -> Column:
+def _one_code(value: str) -> str:
+    return f"nullif(upper({_strip(value, '.', ' ')}), '')"
+
+
+def _number(value: str) -> str:
     # A cast that fails throws an exception in Java, which takes longer than all else: 45.0 is not tried as a whole number.
     whole = f"CASE WHEN NOT contains({value}, '.') THEN try_cast({value} AS INT) END"
-    return F.expr(f"coalesce({whole}, try_cast(try_cast({value} AS DOUBLE) AS INT))")
+    return f"coalesce({whole}, try_cast(try_cast({value} AS DOUBLE) AS INT))"
 
 
-def _no_sentinel(value: str) -> Column:
-    return F.expr(
-        f"CASE WHEN NOT {value} IN ({', '.join(f'DATE{sql_text(day)}' for day in DATE_SENTINELS)}) THEN {value} END"
-    )
+def _no_sentinel(value: str) -> str:
+    return f"CASE WHEN NOT {value} IN ({', '.join(f'DATE{sql_text(day)}' for day in DATE_SENTINELS)}) THEN {value} END"
 
 
-def _packed(value: str) -> Column:
+def _packed(value: str) -> str:
     """A concatenation (upper case) with a comma before and after every code and episode mark. Runs of commas may
     remain.
 
@@ -93,7 +107,7 @@ def _packed(value: str) -> Column:
     """
     packed = _strip(f"btrim({value}, {sql_text('|, ' + chr(9))})", " ", ".", "\t")
     packed = _replaced(_replaced(packed, "||", "|"), "|", ",|,")
-    return F.expr(_replaced(f"concat(',', {packed}, ',')", ",,", ","))
+    return _replaced(f"concat(',', {packed}, ',')", ",,", ",")
 
 
 # _A_CODE is a character that a code has and a mark has not. _UNTIDY is what is removed: at the start, all marks, each
@@ -104,24 +118,22 @@ _A_CODE = "[^-,&|]"
 _UNTIDY = r"^(?:,(?:\||[-&]*+)(?=,))++|,(?:\|(?=(?:,[-&]*+(?=,))*+,(?:\||\z))|[-&]*+(?=,))"
 
 
-def _tidy(packed: str) -> Column:
+def _tidy(packed: str) -> str:
     """Reduce runs of commas, marks of an empty code and marks of empty episodes to one, with none at the ends. NULL
     when no code is left. They are rare: only rows that have one pay for the regular expressions."""
     odd = [f"contains({packed}, {sql_text(part)})" for part in (",,", ",-", ",&", ",|,|,")]
     odd += [f"startswith({packed}, ',|,')", f"endswith({packed}, ',|,')"]
     tidied = f"CASE WHEN {packed} RLIKE '{_A_CODE}' THEN regexp_replace({packed}, {sql_text(_UNTIDY)}, '') END"
-    return F.expr(
-        f"CASE WHEN octet_length({packed}) > 2 THEN CASE WHEN {' OR '.join(odd)} THEN {tidied} ELSE {packed} END END"
-    )
+    return f"CASE WHEN octet_length({packed}) > 2 THEN CASE WHEN {' OR '.join(odd)} THEN {tidied} ELSE {packed} END END"
 
 
-def _in_calendar(value: str) -> Column:
+def _in_calendar(value: str) -> str:
     """A DATE with a four-digit year, as a text could have it; else NULL."""
-    return F.expr(f"CASE WHEN {value} BETWEEN DATE'0001-01-01' AND DATE'9999-12-31' THEN {value} END")
+    return f"CASE WHEN {value} BETWEEN DATE'0001-01-01' AND DATE'9999-12-31' THEN {value} END"
 
 
-def _unchanged(value: str) -> Column:
-    return F.col(value)
+def _unchanged(value: str) -> str:
+    return value
 
 
 # The stages for each kind of value, once it is trimmed and not empty.
@@ -129,19 +141,19 @@ KINDS: dict[str, tuple[Stage, ...]] = {
     # A key or organisation code, unchanged (20-digit keys stay text).
     "identifier": (),
     # A code of a one-character list.
-    "short_code": (F.upper,),
+    "short_code": (_upper,),
     # A code of a two-character list: ``2`` is ``02``.
-    "two_character_code": (F.upper, _two_characters),
+    "two_character_code": (_upper, _two_characters),
     # One clinical code: upper case, without dots and blanks.
     "code": (_one_code,),
     # Clinical codes in SUS+'s concatenation: ``||E119 ,J849 ||I801`` or ``||E851,T124||Y532``. The leading ``||`` may
     # be missing; codes may be padded, dotted or in lower case. They become ``,E119,J849,|,I801,``, and NULL when no
     # code is left.
-    "codes": (F.upper, _packed, _tidy),
+    "codes": (_upper, _packed, _tidy),
     # INT. A text that is not a number becomes NULL and is noted.
     "number": (_number,),
     # DATE. A text that is not a date, or is a placeholder, becomes NULL and is noted.
-    "day": (lambda value: iso_day(F.col(value)), lambda value: day_of_iso(F.col(value)), _no_sentinel),
+    "day": (iso_day, day_of_iso, _no_sentinel),
 }
 # The stages where the source column already has the type.
 TYPED_KINDS: dict[str, tuple[Stage, ...]] = {
@@ -177,25 +189,29 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     read = [name for name, kind in kinds.items() if kind in READ]
     # Each stage names only the columns that it changes, because each name costs a call from Python to Java.
     untyped = [name for name in kinds if name not in typed]
-    frame = rows.withColumns(
-        {f"_raw_{name}": F.col(name) for name in kinds} | {name: F.expr(f"trim({sql_name(name)})") for name in untyped}
+    frame = _staged(
+        rows,
+        {name: f"trim({sql_name(name)})" for name in untyped},
+        {f"_raw_{name}": sql_name(name) for name in kinds},
     )
     filled = {name: sql_name(name) if name in typed else _filled(sql_name(name)) for name in kinds}
-    frame = frame.withColumns(
-        {f"_stated_{name}": F.expr(f"({filled[name]}) IS NOT NULL") for name in read}
-        | {name: F.expr(filled[name]) for name in untyped}
+    frame = _staged(
+        frame,
+        {name: filled[name] for name in untyped},
+        {f"_stated_{name}": f"({filled[name]}) IS NOT NULL" for name in read},
     )
     for number in range(max(len(kind_stages) for kind_stages in stages.values())):
-        made: dict[str, Column] = {}
+        made: dict[str, str] = {}
+        noted: dict[str, str] = {}
         for name, kind in kinds.items():
             value = sql_name(name)
             if kind == "codes" and number == 0:
-                made[f"_cased_{name}"] = F.expr(f"upper({value}) != {value}")
+                noted[f"_cased_{name}"] = f"upper({value}) != {value}"
             elif kind == "day" and number == _DAY_READ:
-                made[f"_read_{name}"] = F.expr(f"{value} IS NOT NULL")
+                noted[f"_read_{name}"] = f"{value} IS NOT NULL"
             if number < len(stages[name]) and stages[name][number] is not _unchanged:
                 made[name] = stages[name][number](value)
-        frame = frame.withColumns(made) if made else frame
+        frame = _staged(frame, made, noted) if made or noted else frame
     flags = {
         f"unread_{name}": F.expr(f"{sql_name(f'_stated_{name}')} AND NOT {sql_name(f'_read_{name}')}")
         for name in unread
@@ -203,18 +219,24 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     return _with_changes(frame, [*others, *kinds, *flags], flags, kinds, typed)
 
 
+def _staged(rows: DataFrame, replaced: Mapping[str, str], added: Mapping[str, str]) -> DataFrame:
+    """``rows`` with some of their columns ``replaced`` and others ``added``, all in SQL."""
+    kept = f"* EXCEPT ({', '.join(map(sql_name, replaced))})" if replaced else "*"
+    new, more = ([f"{value} AS {sql_name(name)}" for name, value in made.items()] for made in (replaced, added))
+    # In this order: with ``new`` after ``kept``, the method that Java compiles for a spell has 2% more bytes.
+    return rows.selectExpr(*new, kept, *more)
+
+
 def tidied(rows: DataFrame, names: Iterable[str], days: Iterable[str] = ()) -> DataFrame:
     """``rows`` with the text columns ``names`` trimmed, and the columns ``days`` parsed, as :func:`clean` does it but
     without noting what changed: the method that Java compiles for :func:`clean` has little room left. A text column that
     the source does not have is NULL."""
-    nothing = F.lit(None).cast("string")
-    rows = rows.withColumns({n: text(F.col(n)) if n in rows.columns else nothing for n in names})
-    types = dict(rows.dtypes)
+    types, nothing = dict(rows.dtypes), F.lit(None).cast("string")
+    untyped = [day for day in days if types[day] == "string"]
+    rows = rows.withColumns({n: text_of(n) if n in types else nothing for n in (*names, *untyped)})
     for day in days:
-        if types[day] == "string":
-            rows = rows.withColumn(day, text(F.col(day)))
-        for stage in (KINDS if types[day] == "string" else TYPED_KINDS)["day"]:
-            rows = rows.withColumn(day, stage(sql_name(day)))
+        for stage in (KINDS if day in untyped else TYPED_KINDS)["day"]:
+            rows = rows.withColumn(day, F.expr(stage(sql_name(day))))
     return rows
 
 
@@ -270,7 +292,7 @@ def _with_changes(
         f"CASE WHEN _any_odd THEN array_compact(transform({zipped}, field -> concat(field.`2`, ':', {described}))) "
         "ELSE _empty END"
     )
-    return compared.withColumn("cleaned", F.expr(changes)).select(*kept, "cleaned")
+    return compared.selectExpr(*map(sql_name, kept), f"{changes} AS cleaned")
 
 
 def list_of(texts: Iterable[tuple[Column, Column]]) -> Column:

@@ -8,7 +8,7 @@ same lists that numbered columns give. So all later steps are the same for both 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from ebi_spark.records.cleaning import text
+from ebi_spark.records.cleaning import text_of
 from ebi_spark.records.row_status import CORRUPT_LINE, complete_others
 from ebi_spark.sources.families import has_code
 from ebi_spark.sources.hes_keys import PLACE
@@ -52,7 +52,7 @@ def with_codes(rows: DataFrame, ours: str, codes: DataFrame) -> DataFrame:
         of_first = F.when(~own & (first["place"] == 1), first["day"])
         changed["procedure_date"] = F.coalesce(F.col("procedure_date").cast("string"), of_first)
     # A hash join, so that neither side has to be sorted.
-    joined = rows.join(listed.hint("shuffle_hash"), text(F.col("record_id")) == F.col("_owner"), "left")
+    joined = rows.join(listed.hint("shuffle_hash"), text_of("record_id") == F.col("_owner"), "left")
     return joined.withColumns(changed).drop("_owner", "_codes")
 
 

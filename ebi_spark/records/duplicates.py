@@ -19,7 +19,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records.cleaning import text
+from ebi_spark.records.cleaning import changed, text_of
 from ebi_spark.small_frames import arrow_frame
 from ebi_spark.sources.reader import SourceTable, TableId
 from ebi_spark.tables.silver import REPEATED_ROW
@@ -43,9 +43,8 @@ class RepeatedKeys:
 
 
 def keyed(rows: DataFrame) -> DataFrame:
-    """The rows that have a key (corrupt lines have none), with the key as ``_key`` (text) and its hash as ``_hash`` (bigint)."""
-    with_key = rows.where("corrupt IS NULL").withColumn("_key", text(F.col("record_id"))).where("_key IS NOT NULL")
-    return with_key.withColumn("_hash", F.xxhash64("_key"))
+    """The rows that have a key (corrupt lines have none), with the key as ``_key`` (text)."""
+    return rows.where("corrupt IS NULL").withColumn("_key", text_of("record_id")).where("_key IS NOT NULL")
 
 
 def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[TableId, RepeatedKeys]:
@@ -74,7 +73,8 @@ def scan_for_repeated_keys(tables: list[SourceTable]) -> dict[TableId, RepeatedK
 
 
 def _in_several_rows(table: SourceTable) -> DataFrame:
-    return keyed(table.rows).groupBy(F.col("_hash").alias("_repeated_hash")).count().where("count > 1")
+    hashed = table.rows.groupBy(_repeated_hash().alias("_repeated_hash")).count()
+    return hashed.where("count > 1 AND _repeated_hash IS NOT NULL")
 
 
 def _hashes(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
@@ -146,7 +146,7 @@ _NO_FLAGS = ("is_duplicate", "differs_elsewhere", "conflict")
 
 def _repeated_hash() -> Column:
     """The hash of a row's key; NULL for a row without a usable one."""
-    key = text(F.col("record_id"))
+    key = text_of("record_id")
     return F.when(F.col("corrupt").isNull() & key.isNotNull(), F.xxhash64(key))
 
 
@@ -160,8 +160,9 @@ def with_repeated(table: SourceTable, repeated_keys: RepeatedKeys) -> DataFrame:
     | B         | A             | false      | false        | false    |
     | NULL      | A             | false      | false        | false    |
     """
-    rows = table.rows.withColumns(dict.fromkeys(_NO_FLAGS, F.lit(False)))
+    no_flags = dict.fromkeys(_NO_FLAGS, F.lit(False))
     if not repeated_keys:
-        return rows.withColumn("repeated", F.lit(False))
-    joined = rows.join(_hashes(table, repeated_keys), _repeated_hash() == F.col("_repeated_hash"), "left")
-    return joined.withColumn("repeated", F.col("_repeated_hash").isNotNull()).drop("_repeated_hash")
+        return table.rows.withColumns({**no_flags, "repeated": F.lit(False)})
+    joined = table.rows.join(_hashes(table, repeated_keys), _repeated_hash() == F.col("_repeated_hash"), "left")
+    marked = {**no_flags, "repeated": F.col("_repeated_hash").isNotNull()}
+    return changed(joined, marked, without=["_repeated_hash"])

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from ebi_spark.lake.storage import Lake
-from ebi_spark.records.checksums import Checksum, checksum_columns, record_checksum_columns
+from ebi_spark.records.checksums import ABSENT, Checksum, checksum_columns, record_checksum_columns
 from ebi_spark.records.file_counts import RecordCount
 from ebi_spark.tables.silver import INGEST_AUDIT, QUARANTINE, RECORD_TABLES
 from ebi_spark.tables.table import UNKNOWN_YEAR, YEAR, Table
@@ -117,15 +117,10 @@ def quarantine_checksums(quarantine: DataFrame, *by: str) -> list[Any]:
     | a.csv       | NULL      | b.csv         | 1    |
     | b.csv       | 1         |               |      |
     """
-    texts: list[Column] = [
-        F.coalesce(F.col(name), F.lit("\0"))
-        for name in ("source_system", "dataset", "role", "record_id", YEAR, "source_file", "raw")
-    ]
-    return (
-        quarantine.groupBy(*by)
-        .agg(F.count("*").alias("rows"), *checksum_columns(F.xxhash64(*texts, F.concat_ws(",", "reasons"))))
-        .collect()
-    )
+    names = ("source_system", "dataset", "role", "record_id", YEAR, "source_file", "raw")
+    texts = [f"coalesce({name}, {ABSENT['string']})" for name in names]
+    hashed = f"xxhash64({', '.join(texts)}, concat_ws(',', reasons))"
+    return quarantine.groupBy(*by).agg(F.count("*").alias("rows"), *checksum_columns(hashed)).collect()
 
 
 def unaudited_runs(lake: Lake, table: Table) -> list[str]:

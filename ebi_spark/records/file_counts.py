@@ -89,9 +89,10 @@ class RecordCount:
     def columns(names: Collection[str]) -> list[Column]:
         """The aggregates over records, without their number (``count``). ``names``: the columns of the records; the aggregate of
         a column that they lack is NULL. No names: these are no records."""
-        counted = [F.count(name) if name in names else F.lit(None).cast("bigint") for name in NEVER_EMPTY]
-        filled = F.struct(*[column.alias(name) for column, name in zip(counted, NEVER_EMPTY, strict=True)])
-        nothing = F.lit(None).cast("struct<checksum_xor:bigint,checksum_sum:bigint>")
+        counted = [f"count({name})" if name in names else "CAST(NULL AS BIGINT)" for name in NEVER_EMPTY]
+        named = [f"{column} AS {name}" for column, name in zip(counted, NEVER_EMPTY, strict=True)]
+        filled = F.expr(f"struct({', '.join(named)})")
+        nothing = F.expr("CAST(NULL AS STRUCT<checksum_xor: BIGINT, checksum_sum: BIGINT>)")
         checksum = F.struct(*record_checksum_columns()) if names else nothing
         return [checksum.alias("checksum"), filled.alias("filled")]
 
@@ -249,18 +250,18 @@ def _counted(
     met = [f"coalesce(({rule}), false)" for rule in checks or ()]
     violated = [f"count_if(NOT ({' AND '.join(met[at : at + 6])}))" for at in range(0, len(met), 6)]
     return rows.groupBy(
-        F.lit(item.table.system).alias("source_system"),
-        F.lit(item.table.role).alias("role"),
-        F.lit(are_rows).alias("are_rows"),
+        F.expr(f"'{item.table.system}' AS source_system"),
+        F.expr(f"'{item.table.role}' AS role"),
+        F.expr(f"{are_rows} AS are_rows"),
         *("source_file", "file_bytes", "file_modified", YEAR, "status", "reasons", "year_disagrees"),
-        F.lit(None).cast("array<string>").alias("cleaned") if checks is None else F.col("cleaned"),
+        F.expr("CAST(NULL AS ARRAY<STRING>) AS cleaned" if checks is None else "cleaned"),
     ).agg(
-        F.count("*").alias("count"),
-        F.count_if("differs_elsewhere").alias("differing"),
-        F.min("due_from").alias("due_from"),
-        F.struct(*checksum_columns(F.xxhash64("record_id", "is_duplicate"))).alias("outcome"),
+        F.expr("count(*) AS count"),
+        F.expr("count_if(differs_elsewhere) AS differing"),
+        F.expr("min(due_from) AS due_from"),
+        F.struct(*checksum_columns("xxhash64(record_id, is_duplicate)")).alias("outcome"),
         *RecordCount.columns(() if checks is None else rows.columns),
-        F.expr(" + ".join(violated) or "0L").alias("violations"),
+        F.expr(f"{' + '.join(violated) or '0L'} AS violations"),
     )
 
 

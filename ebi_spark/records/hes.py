@@ -110,7 +110,7 @@ def classify_episodes(rows: DataFrame) -> DataFrame:
             ),
             # A row that is left out may belong to a spell that has no other rows left: then its own year.
             "financial_year": F.coalesce(
-                year_of_date(F.col("spell_discharged")),
+                F.expr(year_of_date("spell_discharged")),
                 "spell_stated_year",
                 F.when(~counted, F.col("financial_year")),
             ),

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from ebi_spark.errors import InputError
-from ebi_spark.records.cleaning import clean, text
+from ebi_spark.records.cleaning import clean, text_of
 from ebi_spark.sources.layouts import DAYS, NUMBERS
 from ebi_spark.sources.reader import SourceTable
 
@@ -47,7 +47,7 @@ def _counted(table: SourceTable, mapped: list[str]) -> DataFrame:
     """For each file and each of the columns, how many values are filled (``filled_…``) and how many of these cannot be read
     (``unread_…``)."""
     types = dict(table.rows.dtypes)
-    filled = {ours: text(F.col(ours)) if types[ours] == "string" else F.col(ours) for ours in mapped}
+    filled = {ours: text_of(ours) if types[ours] == "string" else F.col(ours) for ours in mapped}
     stated = table.rows.where("corrupt IS NULL").select(
         "source_file", *mapped, *[value.isNotNull().alias(f"_filled_{ours}") for ours, value in filled.items()]
     )

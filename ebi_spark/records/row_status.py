@@ -18,7 +18,7 @@ from ebi_spark.financial_years import (
     year_of_date,
     year_of_start,
 )
-from ebi_spark.records.cleaning import list_of
+from ebi_spark.records.cleaning import changed, list_of
 
 # The reason for an appointment on a future day of a future year. It does not count as a bad row.
 FUTURE = "future_appointment"
@@ -75,48 +75,52 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
     | NULL       | 2020-21   | 2026-11-29 | NULL         | 2020-21     | false          | NULL       |
     | 2027-01-04 | 2026-27   | 2026-11-29 | NULL         | 2026-27     | false          | 2027-01-04 |
     """
-    usable = F.col("corrupt").isNull()
-    day, newest = F.col(name), F.col("_newest")
-    first, last = F.lit(window.first), F.lit(window.last)
-    limited = rows.withColumn("_newest", F.least("extract_date", last))
-    outside = F.coalesce(~day.between(first, newest), F.lit(False))
+    first, last = f"DATE'{window.first}'", f"DATE'{window.last}'"
+    usable, outside = "corrupt IS NULL", f"coalesce({name} NOT BETWEEN {first} AND _newest, false)"
+    note = f"CASE WHEN {name} < {first} THEN '{name}:{BEFORE}' ELSE '{name}:{AFTER}' END"
 
-    def in_extract(future: Column) -> Column:
+    def in_extract(future: str) -> str:
         """Whether a day after the run is not after the extract: on that day the row will be read differently."""
-        return F.coalesce(F.col("extract_date") >= future, F.lit(True))
+        return f"coalesce(extract_date >= {future}, true)"
 
-    checked = limited.withColumns(
+    def plausible(future: str) -> str:
+        """Whether a day after the run is not too far ahead."""
+        return f"{future} <= date_add({last}, {window.ahead})"
+
+    checked = rows.withColumn("_newest", F.expr(f"least(extract_date, {last})")).withColumns(
         {
-            name: F.when(~outside, day),
-            "cleaned": F.when(
-                outside,
-                F.concat("cleaned", F.array(F.when(day < first, f"{name}:{BEFORE}").otherwise(f"{name}:{AFTER}"))),
-            ).otherwise(F.col("cleaned")),
-            "due_from": F.when((day > last) & in_extract(day) & usable, day),
-            "in_future": F.coalesce((day > newest) & (day <= F.date_add(last, window.ahead)) & usable, F.lit(False)),
+            name: F.expr(f"CASE WHEN NOT {outside} THEN {name} END"),
+            "cleaned": F.expr(f"CASE WHEN {outside} THEN concat(cleaned, array({note})) ELSE cleaned END"),
+            "due_from": F.expr(f"CASE WHEN {name} > {last} AND {in_extract(name)} AND {usable} THEN {name} END"),
+            "in_future": F.expr(f"coalesce({name} > _newest AND {plausible(name)} AND {usable}, false)"),
         }
     )
     dated = checked.withColumns(
-        {"dated_year": year_of_date(F.when(usable, day)), "_stated": F.trim(F.when(usable, F.col("year_text")))}
-    )
-    # Most rows state the year of their date in the same form: only the others need parsing.
-    same = F.col("_stated") == F.col("dated_year")
-    with_digits = dated.withColumn("_digits", digits_of_year(F.when(~F.coalesce(same, F.lit(False)), F.col("_stated"))))
-    start = F.col("_start")
-    first_of_april = F.make_date(start, F.lit(4), F.lit(1))
-    soon = day.isNull() & start.between(start_of_date(last), LAST_YEAR) & (first_of_april > last)
-    years = with_digits.withColumn("_start", start_of_digits(F.col("_digits"), bare_year)).withColumns(
         {
-            "stated_year": F.when(same, F.col("dated_year")).when(
-                start.between(start_of_date(first), start_of_date(newest)), year_of_start(start)
-            ),
-            "year_disagrees": F.coalesce(start != start_of_date(day), F.lit(False)),
-            "due_from": F.when(soon & in_extract(first_of_april), first_of_april).otherwise(F.col("due_from")),
-            "in_future": F.col("in_future")
-            | F.coalesce(soon & (first_of_april <= F.date_add(last, window.ahead)), F.lit(False)),
+            "dated_year": F.expr(year_of_date(f"CASE WHEN {usable} THEN {name} END")),
+            "_stated": F.expr(f"trim(CASE WHEN {usable} THEN year_text END)"),
         }
     )
-    return years.drop("_digits", "_start", "_stated", "_newest", "year_text")
+    # Most rows state the year of their date in the same form: only the others need parsing.
+    other = "CASE WHEN NOT coalesce(_stated = dated_year, false) THEN _stated END"
+    digits = dated.withColumn("_digits", F.expr(digits_of_year(other)))
+    first_of_april = "make_date(_start, 4, 1)"
+    soon = f"{name} IS NULL AND _start BETWEEN {start_of_date(last)} AND {LAST_YEAR} AND {first_of_april} > {last}"
+    stated = f"_start BETWEEN {start_of_date(first)} AND {start_of_date('_newest')}"
+    return changed(
+        digits.withColumn("_start", F.expr(start_of_digits("_digits", bare_year))),
+        {
+            "stated_year": F.expr(
+                f"CASE WHEN _stated = dated_year THEN dated_year WHEN {stated} THEN {year_of_start('_start')} END"
+            ),
+            "year_disagrees": F.expr(f"coalesce(_start != {start_of_date(name)}, false)"),
+            "due_from": F.expr(
+                f"CASE WHEN {soon} AND {in_extract(first_of_april)} THEN {first_of_april} ELSE due_from END"
+            ),
+            "in_future": F.expr(f"in_future OR coalesce({soon} AND {plausible(first_of_april)}, false)"),
+        },
+        without=("_digits", "_start", "_stated", "_newest", "year_text"),
+    )
 
 
 def complete_others(cleaned: DataFrame, owners: DataFrame, key: Column, year: Column, missing: str) -> DataFrame:
@@ -138,7 +142,7 @@ def complete_others(cleaned: DataFrame, owners: DataFrame, key: Column, year: Co
         "year_disagrees": F.lit(False),
         "due_from": F.lit(None).cast("date"),
     }
-    return joined.withColumns(classified).drop(*owners.columns, "conflict")
+    return changed(joined, classified, without=(*owners.columns, "conflict"))
 
 
 def with_status(rows: DataFrame, years: tuple[str, ...] | None) -> DataFrame:

@@ -27,7 +27,9 @@ from ebi_spark.config.settings import RunConfig
 from ebi_spark.financial_years import start_of_year
 from ebi_spark.lake.staging_area import StagingArea
 from ebi_spark.lake.storage import Lake
+from ebi_spark.quoting import sql_text
 from ebi_spark.records.checksums import content
+from ebi_spark.records.cleaning import changed
 from ebi_spark.records.duplicates import with_decision
 from ebi_spark.records.row_status import CONFLICTING, CORRUPT_LINE, QUARANTINED, VALID, with_status
 from ebi_spark.sources.reader import raw_json
@@ -59,6 +61,18 @@ _COUNTED = {
     "whole": "bigint",
     "extract": "date",
 }
+# Columns of a classified row, in SQL, from the staged columns `_COUNTED`.
+_RESTORED = {
+    "reasons": "coalesce(_reasons, CAST(array() AS ARRAY<STRING>))",
+    **{name: f"coalesce(_{name}, false)" for name in _FLAGS},
+    "due_from": "_due_from",
+    "file_bytes": "_file_bytes",
+    "file_modified": "timestamp_micros(_file_modified)",
+}
+# Whether a row is known to be a record, in SQL. This is decided later for rows of repeated keys.
+_IS_VALID = f"(status = '{VALID}' AND NOT repeated)"
+# The partition of a row, in SQL.
+_PARTITION = f"CASE WHEN {_IS_VALID} THEN {YEAR} WHEN repeated THEN '{REPEATED}' ELSE '{OTHER}' END AS {YEAR}"
 # The columns of silver that every staged row has, valid or not.
 _OF_EVERY_ROW = ("record_id", "extract_date", "source_file")
 # The source row under its own column names, as text. Only the quarantined rows need it, so no other query reads it.
@@ -146,7 +160,7 @@ class StagedRecords:
 
     def __init__(self, lake: Lake, area: StagingArea, name: str, system: str, dataset: str, config: RunConfig) -> None:
         self._spark, self._run_id, self._area, self._name = lake.spark, lake.run_id, area, name
-        self._system, self._dataset, self._config = system, dataset, config
+        self._system, self._dataset, self._config, self._any_repeated = system, dataset, config, False
         self.table: Table = RECORD_TABLES[dataset]
 
     @property
@@ -158,27 +172,28 @@ class StagedRecords:
         """Stage the classified ``rows`` of a source table. ``complete`` adds columns of other tables. ``any_repeated``: whether
         there are repeated keys."""
         whole, extract = (F.when(F.col("repeated"), F.col(name)) for name in ("content", "extract_date"))
-        noted = rows.select("*", *self._noted(raw_json(), whole, extract)).drop(*_RAW)
-        records = self._as_records(complete(noted))
+        noted = changed(rows, self._noted(raw_json(), whole, extract), without=_RAW)
+        records, made = complete(noted), self._made()
 
-        def stored(name: str, kind: str) -> Column:
-            value = F.col(name).cast(kind)
+        def stored(name: str, kind: str) -> str:
+            value = f"CAST({made.get(name, name)} AS {kind})"
             if self._config.years is not None and name not in _OF_EVERY_ROW:
                 # There may be many rows of years that were not asked for. Only what is counted is stored for them.
-                value = F.when(_is_valid() | F.col("repeated"), value)
-            return value.alias(name)
+                value = f"CASE WHEN {_IS_VALID} OR repeated THEN {value} END"
+            return f"{value} AS {name}"
 
         columns = [stored(name, kind) for name, kind in self._columns()]
-        self._write_in_order(records.select(*columns, *(f"_{name}" for name in _COUNTED), _partition()), others=2)
+        self._write_in_order(records.selectExpr(*columns, *(f"_{name}" for name in _COUNTED), _PARTITION), others=2)
+        self._any_repeated = any_repeated
         if any_repeated:
             self._resolve()
 
     def stage_spells(self, spells: DataFrame) -> None:
         """Stage spells that were built from valid episodes."""
-        records = self._as_records(spells)
-        columns = [F.col(name).cast(kind).alias(name) for name, kind in self._columns()]
-        nothing = [F.lit(None).cast(kind).alias(f"_{name}") for name, kind in _COUNTED.items()]
-        self._write_in_order(records.select(*columns, *nothing, YEAR), others=0)
+        made = self._made()
+        columns = [f"CAST({made.get(name, name)} AS {kind}) AS {name}" for name, kind in self._columns()]
+        nothing = [f"CAST(NULL AS {kind}) AS _{name}" for name, kind in _COUNTED.items()]
+        self._write_in_order(spells.selectExpr(*columns, *nothing, YEAR), others=0)
 
     def _resolve(self) -> None:
         """Decide which of the rows of repeated keys count, and stage them with their status."""
@@ -186,15 +201,16 @@ class StagedRecords:
         compared = [name for name in self.table.names() if name not in _NOT_COMPARED]
         decided = with_decision(rows, "_extract", "_whole", compared)
         # What was just decided replaces what was staged: `is_duplicate` and `differs_elsewhere`.
-        restored, conflict = _restored(), F.array(F.lit(CONFLICTING))
+        restored, conflict = {name: F.expr(value) for name, value in _RESTORED.items()}, F.array(F.lit(CONFLICTING))
         known = restored["reasons"]
         restored["reasons"] = F.when(F.col("conflict"), F.concat(known, conflict)).otherwise(known)
         undecided = {name: column for name, column in restored.items() if name not in decided.columns}
         classified = with_status(decided.withColumns({**undecided, "repeated": F.lit(False)}), self._config.years)
-        own_extract = F.when(_is_valid(), F.col("extract_date")).otherwise(F.col("_extract"))
-        noted = self._noted(F.col("_raw"), F.col("_whole"), F.col("_extract"))
-        columns = [name for name, _ in self._columns() if name != "extract_date"]
-        final = classified.select(*columns, own_extract.alias("extract_date"), *noted, _partition())
+        own_extract = F.when(F.expr(_IS_VALID), F.col("extract_date")).otherwise(F.col("_extract"))
+        made = self._noted(F.col("_raw"), F.col("_whole"), F.col("_extract")) | {"extract_date": own_extract}
+        columns = [name for name, _ in self._columns() if name not in made]
+        noted = [column.alias(name) for name, column in made.items()]
+        final = classified.select(*columns, *noted, F.expr(_PARTITION))
         self._write(final.sortWithinPartitions(YEAR, SORTED_BY[self._dataset]), more=True)
 
     def _write_in_order(self, rows: DataFrame, others: int) -> None:
@@ -237,7 +253,9 @@ class StagedRecords:
         rows = self.rows.where(
             F.col("record_id").isNotNull() & ~F.array_contains("reasons", CORRUPT_LINE) & ~F.col("is_duplicate")
         )
-        keys = [F.col("record_id").alias("_owner"), start_of_year(F.col(YEAR)).alias("_start")]
+        keys = [F.col("record_id").alias("_owner"), F.expr(start_of_year(YEAR)).alias("_start")]
+        if not self._any_repeated:
+            return rows.select(*keys)
         conflicting = F.array_contains("reasons", CONFLICTING)
         repeated = rows.where(conflicting).select(*keys).groupBy("_owner").agg(F.min("_start").alias("_start"))
         return rows.where(~conflicting).select(*keys).unionByName(repeated)
@@ -245,16 +263,17 @@ class StagedRecords:
     def repeated_rows(self, system: str, role: str) -> DataFrame:
         """The rows of repeated keys, with the columns of ``silver/repeated_row`` but without the run."""
         rows = self._stored().where((F.col(YEAR) != REPEATED) & F.col("_whole").isNotNull())
-        conflict, whole = F.array_contains(_restored()["reasons"], CONFLICTING), F.col("_whole")
-        restored = {name: column for name, column in _restored().items() if name in REPEATED_ROW.names()}
+        conflict, whole = F.array_contains(F.expr(_RESTORED["reasons"]), CONFLICTING), F.col("_whole")
+        restored = {name: F.expr(value) for name, value in _RESTORED.items() if name in REPEATED_ROW.names()}
         return _repeated_rows(rows.withColumns({**restored, "conflict": conflict, "content": whole}), system, role)
 
-    def _as_records(self, rows: DataFrame) -> DataFrame:
-        """``rows`` with all their columns, and with the columns of silver that no source has."""
-        added = {"source_system": F.lit(self._system), "dataset": F.lit(self._dataset), "run_id": F.lit(self._run_id)}
+    def _made(self) -> dict[str, str]:
+        """The columns of silver that no source has, in SQL."""
+        made = {"source_system": self._system, "dataset": self._dataset, "run_id": self._run_id}
+        made = {name: sql_text(value) for name, value in made.items()}
         if self._dataset == "apc":
-            added["dominant_procedure_4"] = F.substring("dominant_procedure", 1, 4)
-        return rows.withColumns(added).withColumn("content", content(self.table))
+            made["dominant_procedure_4"] = "substring(dominant_procedure, 1, 4)"
+        return made | {"content": content(self.table, made)}
 
     def _stored(self) -> DataFrame:
         columns = [*self._columns(), *((f"_{name}", kind) for name, kind in _COUNTED.items()), (YEAR, "string")]
@@ -266,23 +285,23 @@ class StagedRecords:
 
     def _classified(self, stored: DataFrame) -> DataFrame:
         others = [name for name, _ in self._columns() if name not in (*_OF_EVERY_ROW, "cleaned")]
-        return stored.select(
+        return stored.selectExpr(
             *_OF_EVERY_ROW,
-            F.coalesce("_status", F.lit(VALID)).alias("status"),
-            F.coalesce(f"_{YEAR}", F.nullif(F.col(YEAR), F.lit(OTHER))).alias(YEAR),
-            *[column.alias(name) for name, column in _restored().items()],
-            F.col("_raw").alias("raw"),
-            F.when(F.col("_status").isNull(), F.col("cleaned")).alias("cleaned"),
+            f"coalesce(_status, '{VALID}') AS status",
+            f"coalesce(_{YEAR}, nullif({YEAR}, '{OTHER}')) AS {YEAR}",
+            *[f"{value} AS {name}" for name, value in _RESTORED.items()],
+            "_raw AS raw",
+            "CASE WHEN _status IS NULL THEN cleaned END AS cleaned",
             *others,
         )
 
-    def _noted(self, raw: Column, whole: Column, extract: Column) -> list[Column]:
-        """The columns :data:`_COUNTED` of classified rows. ``raw``: the source row as text."""
+    def _noted(self, raw: Column, whole: Column, extract: Column) -> dict[str, Column]:
+        """The columns :data:`_COUNTED` of classified rows, by name. ``raw``: the source row as text."""
         # A row of a repeated key can still become quarantined, and in an upsert so can each row that the lake contradicts.
         may_be_quarantined = (F.col("status") == QUARANTINED) | F.col("repeated")
         values = {
-            "status": F.when(~_is_valid(), F.col("status")),
-            YEAR: F.when(~_is_valid(), F.col(YEAR)),
+            "status": F.expr(f"CASE WHEN NOT {_IS_VALID} THEN status END"),
+            YEAR: F.expr(f"CASE WHEN NOT {_IS_VALID} THEN {YEAR} END"),
             "reasons": F.when(F.size("reasons") > 0, F.col("reasons")),
             **{name: F.when(F.col(name), F.lit(True)) for name in _FLAGS},
             "due_from": F.col("due_from"),
@@ -292,31 +311,9 @@ class StagedRecords:
             "whole": whole,
             "extract": extract,
         }
-        return [values[name].alias(f"_{name}") for name in _COUNTED]
-
-
-def _restored() -> dict[str, Column]:
-    """Columns of a classified row, from the staged columns :data:`_COUNTED`."""
-    return {
-        "reasons": F.coalesce("_reasons", F.array().cast("array<string>")),
-        **{name: F.coalesce(f"_{name}", F.lit(False)) for name in _FLAGS},
-        "due_from": F.col("_due_from"),
-        "file_bytes": F.col("_file_bytes"),
-        "file_modified": F.timestamp_micros("_file_modified"),
-    }
+        return {f"_{name}": values[name] for name in _COUNTED}
 
 
 def _repeated_rows(rows: DataFrame, system: str, role: str) -> DataFrame:
     columns = [name for name in REPEATED_ROW.names() if name not in ("source_system", "role", "run_id")]
     return rows.select(F.lit(system).alias("source_system"), F.lit(role).alias("role"), *columns)
-
-
-def _is_valid() -> Column:
-    """Whether a row is known to be a record. This is decided later for rows of repeated keys."""
-    return (F.col("status") == VALID) & ~F.col("repeated")
-
-
-def _partition() -> Column:
-    """The partition of a row."""
-    other = F.when(F.col("repeated"), F.lit(REPEATED)).otherwise(F.lit(OTHER))
-    return F.when(_is_valid(), F.col(YEAR)).otherwise(other).alias(YEAR)

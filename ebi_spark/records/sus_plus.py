@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.financial_years import year_of_start
-from ebi_spark.records.cleaning import age_in_years, age_seen, clean, tidied
+from ebi_spark.records.cleaning import age_in_years, age_seen, changed, clean, tidied
 from ebi_spark.records.column_kinds import (
     ALTERNATIVES,
     ATTENDANCE_KINDS,
@@ -20,7 +20,7 @@ from ebi_spark.records.row_status import VALID, complete_others, row_reasons, wi
 
 def with_ages(rows: DataFrame) -> DataFrame:
     """``rows`` with ``age`` as the published SQL sees it, and ``age_years`` cleaned."""
-    seen = rows.withColumn("age", age_seen(F.col("age"), F.col("age_fallback"))).drop("age_fallback")
+    seen = changed(rows, {"age": age_seen(F.col("age"), F.col("age_fallback"))}, without=["age_fallback"])
     return seen.withColumn("age_years", age_in_years(F.col("age")))
 
 
@@ -39,7 +39,8 @@ def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None) 
     cleaned = tidied(cleaned, (*ALTERNATIVES, *SPELL_DETAILS), SPELL_DAYS)
     with_years = with_year(cleaned, "discharge_date", window, bare_year)
     undated = F.col("discharge_date").isNull()
-    return with_years.withColumns(
+    return changed(
+        with_years,
         {
             "reasons": row_reasons(
                 no_usable_date=undated & F.col("unread_discharge_date"),
@@ -47,14 +48,15 @@ def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None) 
             ),
             "activity_date": F.col("discharge_date"),
             "financial_year": F.coalesce("dated_year", "stated_year"),
-        }
-    ).drop("conflict", "dated_year", "stated_year", "unread_discharge_date", "in_future")
+        },
+        without=("conflict", "dated_year", "stated_year", "unread_discharge_date", "in_future"),
+    )
 
 
 def classify_derived(rows: DataFrame, known: DataFrame) -> DataFrame:
     """Cleaned rows of APCS_Der with their status columns. A row is valid when its spell is among ``known``, the keys of
     :meth:`ebi_spark.records.staging.StagedRecords.keys`. Its year is that of its spell."""
-    return complete_others(rows, known, F.col("record_id"), year_of_start(F.col("_start")), "no_spell")
+    return complete_others(rows, known, F.col("record_id"), F.expr(year_of_start("_start")), "no_spell")
 
 
 def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
@@ -80,15 +82,17 @@ def join_derived(spells: DataFrame, derived: DataFrame) -> DataFrame:
     on = (F.col("record_id") == F.col("_derived_id")) & (F.col("status") == VALID)
     joined = spells.join(usable.hint("shuffle_hash"), on, "left")
     found = F.col("_derived_id").isNotNull()
-    return joined.withColumns(
+    return changed(
+        joined,
         {
             "dominance_basis": F.when(found, F.lit("sus_grouper")).otherwise(F.lit("no_derived_row")),
             "cleaned": F.concat("cleaned", F.coalesce("_derived_cleaned", F.array().cast("array<string>"))),
             "extract_date": F.greatest("extract_date", "_derived_extract"),
             "incomplete_spell": F.lit(False),
             "episodes": F.lit(1),
-        }
-    ).drop("_derived_id", "_derived_cleaned", "_derived_extract")
+        },
+        without=("_derived_id", "_derived_cleaned", "_derived_extract"),
+    )
 
 
 def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
@@ -112,13 +116,15 @@ def date_attendances(cleaned: DataFrame, window: DateWindow, bare_year: str | No
     with_years = with_year(cleaned, "appointment_date", window, bare_year)
     year = F.coalesce("dated_year", "stated_year")
     to_come = F.col("in_future")
-    return with_years.withColumns(
+    return changed(
+        with_years,
         {
             "reasons": row_reasons(no_usable_date=year.isNull() & ~to_come, future_appointment=year.isNull() & to_come),
             "activity_date": F.col("appointment_date"),
             "financial_year": year,
-        }
-    ).drop("conflict", "dated_year", "stated_year", "appointment_date", "in_future")
+        },
+        without=("conflict", "dated_year", "stated_year", "appointment_date", "in_future"),
+    )
 
 
 def classify_withdrawn(rows: DataFrame) -> DataFrame:

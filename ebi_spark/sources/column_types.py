@@ -56,28 +56,28 @@ def refuse_other_types(schema: StructType, mapping: ColumnMapping, where: str) -
         )
 
 
-def as_text(name: str, kind: DataType) -> Column:
-    """A column as text."""
-    column = F.col(sql_name(name))
+def as_text(name: str, kind: DataType) -> str:
+    """A column as text, in SQL. (A text is one call from Python to Java, but a Column is a call for each of its parts.)"""
+    column = sql_name(name)
     if isinstance(kind, StringType):
         return column
+    text, whole = f"CAST({column} AS STRING)", f"try_cast({column} AS DECIMAL(38,0))"
     if isinstance(kind, DoubleType | FloatType):
         # Data frame tools write a missing number as NaN ("not a number").
-        whole = F.when(F.rint(column) == column, column.try_cast("decimal(38,0)").cast("string"))
-        return F.when(~F.isnan(column), F.coalesce(whole, column.cast("string")))
+        without_fraction = f"CASE WHEN rint({column}) = {column} THEN CAST({whole} AS STRING) END"
+        return f"CASE WHEN NOT isnan({column}) THEN coalesce({without_fraction}, {text}) END"
     if isinstance(kind, DecimalType) and kind.scale:
-        whole = column.try_cast("decimal(38,0)")
-        return F.coalesce(F.when(whole == column, whole.cast("string")), column.cast("string"))
-    return F.hex(column) if isinstance(kind, BinaryType) else column.cast("string")
+        return f"coalesce(CASE WHEN {whole} = {column} THEN CAST({whole} AS STRING) END, {text})"
+    return f"hex({column})" if isinstance(kind, BinaryType) else text
 
 
-def as_read(ours: str, name: str, kind: DataType) -> Column:
-    """A column that is read as our column ``ours``: a DATE or an INT if it has that type, otherwise text."""
-    column = F.col(sql_name(name))
+def as_read(ours: str, name: str, kind: DataType) -> str:
+    """A column that is read as our column ``ours``, in SQL: a DATE or an INT if it has that type, otherwise text."""
+    column = sql_name(name)
     if ours in _TYPED_DAYS and isinstance(kind, _DAY_TYPES):
-        return column.cast("date")  # a time stamp in the session's time zone, just as its text would be read
+        return f"CAST({column} AS DATE)"  # a time stamp in the session's time zone, just as its text would be read
     if ours in NUMBERS and isinstance(kind, ByteType | ShortType | IntegerType):
-        return column.cast("int")
+        return f"CAST({column} AS INT)"
     return as_text(name, kind)
 
 

@@ -6,9 +6,6 @@ The row itself decides (decision 23): by its own year column or, without it, by 
 
 from collections.abc import Callable
 
-from pyspark.sql import Column
-from pyspark.sql import functions as F
-
 from ebi_spark.config.source_tables import CODE_TABLES
 from ebi_spark.financial_years import (
     FIRST_YEAR,
@@ -22,6 +19,7 @@ from ebi_spark.financial_years import (
     start_of_digits,
     year_of_start,
 )
+from ebi_spark.quoting import sql_list
 
 # The source tables concerned, and the columns that give a row's year: the year as text, otherwise a date if they have one.
 YEARLY_KEYS = {
@@ -42,8 +40,8 @@ _LATER = [
 ]
 
 
-def key_with_year(key: Column, year: Column | None, day: Column | None, bare_year: str | None) -> Column:
-    """The key of a row, with the year in front of it for a row before 2012-13.
+def key_with_year(key: str, year: str | None, day: str | None, bare_year: str | None) -> str:
+    """The key of a row, with the year in front of it for a row before 2012-13. The columns are given, and the key is returned, in SQL.
 
     ``year``: the year as the source writes it. ``day``: a date as text or DATE. Either is None if the table has no such
     column. ``bare_year``: what a year of four digits means (see :func:`start_of_digits`).
@@ -56,35 +54,35 @@ def key_with_year(key: Column, year: Column | None, day: Column | None, bare_yea
     """
     starts = []
     if year is not None:
-        start = _of(digits_of_year(F.trim(year)), lambda digits: start_of_digits(digits, bare_year))
-        starts.append(_of(start, lambda start: F.when(start.between(FIRST_YEAR, LAST_YEAR), start)))
+        start = _of(digits_of_year(f"trim({year})"), "_digits", lambda digits: start_of_digits(digits, bare_year))
+        plausible = f"BETWEEN {FIRST_YEAR} AND {LAST_YEAR}"
+        starts.append(_of(start, "_start", lambda start: f"CASE WHEN {start} {plausible} THEN {start} END"))
     if day is not None:
-        on = _of(F.trim(day.cast("string")), lambda text: _of(iso_day(text), day_of_iso))
-        starts.append(_of(on, start_of_date))
+        on = _of(f"trim(CAST({day} AS STRING))", "_text", lambda text: _of(iso_day(text), "_iso", day_of_iso))
+        starts.append(_of(on, "_day", start_of_date))
     if not starts:
         return key
-    bare = F.trim(key)
 
-    def with_start(start: Column) -> Column:
-        earlier = start.between(FIRST_YEAR, HES_KEYS_UNIQUE_FROM - 1) & _is_stated(bare)
-        return F.when(earlier, F.concat(year_of_start(start), F.lit("/"), bare)).otherwise(key)
+    def with_start(start: str) -> str:
+        earlier = f"{start} BETWEEN {FIRST_YEAR} AND {HES_KEYS_UNIQUE_FROM - 1} AND {_is_stated(key)}"
+        return f"CASE WHEN {earlier} THEN concat({year_of_start(start)}, '/', trim({key})) ELSE {key} END"
 
-    keyed = _of(F.coalesce(*starts), with_start)
-    return keyed if year is None else F.when(F.trim(year).isin(_LATER), key).otherwise(keyed)
-
-
-def _of(value: Column, function: Callable[[Column], Column]) -> Column:
-    """What the function makes of a value. Spark interprets it, for the few rows that need it. Written out, a value that an expression
-    uses many times is repeated so often that the code for reading a row is too long to compile."""
-    return F.get(F.transform(F.array(value), function), F.lit(0))
+    keyed = _of(f"coalesce({', '.join(starts)})", "_start", with_start)
+    return keyed if year is None else f"CASE WHEN trim({year}) IN {sql_list(_LATER)} THEN {key} ELSE {keyed} END"
 
 
-def _is_stated(bare: Column) -> Column:
-    """Whether a trimmed key is neither blank nor the word NULL."""
-    return (bare != "") & (F.upper(bare) != "NULL")
+def _of(value: str, name: str, function: Callable[[str], str]) -> str:
+    """What the function makes of a value, which it has under a name. Spark interprets it, for the few rows that need it. Written out, a
+    value that an expression uses many times is repeated so often that the code for reading a row is too long to compile."""
+    return f"get(transform(array({value}), {name} -> {function(name)}), 0)"
 
 
-def key_of_code(key: Column, place: Column) -> Column:
+def _is_stated(key: str) -> str:
+    """Whether a key is neither blank nor the word NULL."""
+    return f"trim({key}) != '' AND upper(trim({key})) != 'NULL'"
+
+
+def key_of_code(key: str, place: str) -> str:
     """The key of a row of a long table: the key of its episode or appointment, and the place of its code. NULL if either
     is missing.
 
@@ -93,5 +91,5 @@ def key_of_code(key: Column, place: Column) -> Column:
     | 100001         | 01    | 100001#1         |
     | 2010-11/100001 | 2     | 2010-11/100001#2 |
     """
-    bare = F.trim(key)
-    return F.concat(F.when(_is_stated(bare), bare), F.lit(PLACE), F.trim(place).try_cast("int").cast("string"))
+    stated = f"CASE WHEN {_is_stated(key)} THEN trim({key}) END"
+    return f"concat({stated}, '{PLACE}', CAST(try_cast(trim({place}) AS INT) AS STRING))"

@@ -15,7 +15,7 @@ from ebi_spark.config.source_tables import CODE_TABLES, REGISTERS, ROLES, TableS
 from ebi_spark.errors import InputError
 from ebi_spark.lake.storage import ONE_PARTITION_BYTES
 from ebi_spark.lake.versions import newest_commit
-from ebi_spark.quoting import spark_path, sql_name, table_parts
+from ebi_spark.quoting import spark_path, sql_name, sql_text, table_parts
 from ebi_spark.sources.column_types import as_read, as_text, inexact_key, refuse_other_types, united
 from ebi_spark.sources.families import first_with_code, listed
 from ebi_spark.sources.file_inventory import (
@@ -44,6 +44,8 @@ _FIELDS_OF_A_LINE = 1 << 17
 # most of the time of staging rows with many columns.)
 _CELL, _NO_VALUE = "\x1f\x1e\x1f", "\x1e"
 _REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
+# Stands in for NULL, which a hash ignores.
+_ABSENT = sql_text("\0")
 
 
 @dataclass(frozen=True)
@@ -328,10 +330,10 @@ def _under_our_names(opened: _Opened, layout: Layout, source: TableSource, confi
     mapping = opened.mapping
     types = {item.name: item.dataType for item in opened.rows.schema.fields}
 
-    def text(name: str) -> Column:
+    def text(name: str) -> str:
         return as_text(name, types[name])
 
-    def read(ours: str) -> Column:
+    def read(ours: str) -> str:
         column = as_read(ours, mapping.single[ours], types[mapping.single[ours]])
         if ours != "record_id" or source.role not in YEARLY_KEYS:
             return column
@@ -340,32 +342,36 @@ def _under_our_names(opened: _Opened, layout: Layout, source: TableSource, confi
         return key_of_code(key, read("place")) if source.role in CODE_TABLES else key
 
     singles = [
-        (read(ours) if ours in mapping.single else F.lit(None).cast("string")).alias(ours)
+        F.expr(read(ours) if ours in mapping.single else "CAST(NULL AS STRING)").alias(ours)
         for ours in layout.columns
         if ours != "extract_date"
     ]
-    extract = text(mapping.single["extract_date"]) if "extract_date" in mapping.single else F.lit(source.extract_date)
+    stated = mapping.single.get("extract_date")
+    extract = F.expr(text(stated)) if stated else F.lit(source.extract_date)
     own_names = [name for name in opened.rows.columns if name != CORRUPT]
     # Two rows of one key are the same if all columns except the extract date agree, whatever the columns' case or
     # order.
-    compared = sorted((n for n in own_names if n != mapping.single.get("extract_date")), key=str.upper)
+    compared = sorted((n for n in own_names if n != stated), key=str.upper)
+    values = [f"coalesce({text(name)}, {_ABSENT})" for name in compared]
     return opened.rows.select(
         *singles,
         *_code_lists(mapping, layout, text),
         extract.cast("string").alias("extract_date"),
-        F.xxhash64(*[F.coalesce(text(name), F.lit("\0")) for name in compared]).alias("content"),
+        F.expr(f"xxhash64({', '.join(values)})").alias("content"),
         _corrupt(opened, layout, source, config.max_field_bytes).alias("corrupt"),
         F.lit(_CELL.join(own_names)).alias("raw_names"),
-        F.array_join(F.array(*[text(name) for name in own_names]), _CELL, _NO_VALUE).alias("raw_values"),
+        F.array_join(F.expr(f"array({', '.join(map(text, own_names))})"), _CELL, _NO_VALUE).alias("raw_values"),
         *(_lineage_of_table(opened.paths[0]) if source.catalogue_tables else _lineage_of_files()),
     )
 
 
-def _code_lists(mapping: ColumnMapping, layout: Layout, text: Callable[[str], Column]) -> Iterator[Column]:
-    """The numbered columns as lists, and the columns with all the codes. ``text``: reads a column of the files as text."""
+def _code_lists(mapping: ColumnMapping, layout: Layout, text: Callable[[str], str]) -> Iterator[Column]:
+    """The numbered columns as lists, and the columns with all the codes. ``text``: a column of the files as text, in SQL."""
     for ours in layout.numbered:
-        families = [[[text(name) for name in place] for place in family] for family in mapping.runs.get(ours, ())]
-        concats = [text(name) for name in mapping.concats.get(ours, ())]
+        families = [
+            [[F.expr(text(name)) for name in place] for place in family] for family in mapping.runs.get(ours, ())
+        ]
+        concats = [F.expr(text(name)) for name in mapping.concats.get(ours, ())]
         yield listed(families, or_else=bool(concats)).alias(ours)
         yield first_with_code(concats).alias(f"{ours}_concat")
 
@@ -390,20 +396,21 @@ def _lineage_of_table(name: str) -> list[Column]:
 
 
 def _lineage_of_files() -> list[Column]:
-    uri = F.col("_metadata.file_path")
-    path = _after_start(uri, "file:///", 7).otherwise(_after_start(uri, "file:/", 5).otherwise(uri))
-    decoded = F.when(path.contains("%"), F.url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))).otherwise(path)
+    uri = "_metadata.file_path"
+    path = f"CASE {_after_start(uri, 'file:///', 7)} {_after_start(uri, 'file:/', 5)} ELSE {uri} END"
+    decoded = f"CASE WHEN contains({path}, '%') THEN url_decode(replace({path}, '+', '%2B')) ELSE {path} END"
     return [
-        decoded.alias("source_file"),
-        F.col("_metadata.file_size").alias("file_bytes"),
-        F.col("_metadata.file_modification_time").alias("file_modified"),
+        F.expr(f"{decoded} AS source_file"),
+        F.expr("_metadata.file_size AS file_bytes"),
+        F.expr("_metadata.file_modification_time AS file_modified"),
     ]
 
 
-def _after_start(uri: Column, start: str, at: int) -> Column:
-    """A text without its first ``at`` bytes, if it begins with ``start``. Cutting by bytes is faster than searching or
-    counting characters, which would take as long for each row as reading some of its fields."""
-    return F.when(uri.startswith(start), F.substring(uri.cast("binary"), at + 1, 1 << 20).cast("string"))
+def _after_start(uri: str, start: str, at: int) -> str:
+    """The case that a text begins with ``start``, in SQL: the text without its first ``at`` bytes. Cutting by bytes is faster than
+    searching or counting characters, which would take as long for each row as reading some of its fields."""
+    cut = f"CAST(substring(CAST({uri} AS BINARY), {at + 1}, {1 << 20}) AS STRING)"
+    return f"WHEN startswith({uri}, '{start}') THEN {cut}"
 
 
 def _unusable_line(mapping: ColumnMapping, layout: Layout, source: TableSource, most_bytes: int) -> Column:
