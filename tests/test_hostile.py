@@ -486,14 +486,14 @@ def test_columns_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
 
 def test_a_source_row_with_our_own_marks_is_kept_whole(spark: SparkSession, tmp_path: Path) -> None:
     cells = [["1", "a", ""], ["2", "\x1e", "\x1f"], ["3", "a\x1f\x1e\x1fb", "c"]]
-    lines = ["APCS_Ident,Spell_Dominant_Procedure,Own", *map(",".join, cells)]
+    lines = ["APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis", *map(",".join, cells)]
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     table = read_table(
         spark, TableSource("apcs_der", (str(tmp_path / "x.csv"),)), "a", RunConfig(lake=LakeLocation(folder=tmp_path))
     )
     found = [json.loads(row[0]) for row in table.rows.orderBy("record_id").select(raw_json()).collect()]
-    assert found[0] == {"APCS_Ident": "1", "Spell_Dominant_Procedure": "a", "Own": None}
-    assert found[1]["Own"] == "\x1f"
+    assert found[0] == {"APCS_IDENT": "1", "SPELL_DOMINANT_PROCEDURE": "a", "SPELL_PRIMARY_DIAGNOSIS": None}
+    assert found[1]["SPELL_PRIMARY_DIAGNOSIS"] == "\x1f"
     assert "a\x1f\x1e\x1fb" in found[2]["line"] and "3" in found[2]["line"]
 
 
