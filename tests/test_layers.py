@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "ebi_spark"
 # From the top down. What several layers share comes first.
 LAYERS = (
-    "errors", "financial_years", "quoting", "own_files", "small_files", "spark_types", "small_frames", "threads",
+    "errors", "quoting", "financial_years", "own_files", "small_files", "spark_types", "small_frames", "threads",
     "tables", "config", "spark", "lake", "statistics", "sources", "records", "geography", "policies", "policy_import", "flags",
     "pathway", "approvals", "case_audit", "rates", "validation", "release", "report", "exports", "runs", "stages", "synthetic",
     "api",

@@ -16,13 +16,16 @@ from ebi_spark.records.cleaning import text
 
 # Between the codes of a row while they are cleaned, and at both ends. (A comma can be part of what a source has in a column.)
 _MARK = "\x1f"
+# What can stand after the last code. Most places of most rows are empty, and without them the regular expressions have little to do.
+_NOTHING_MORE = f"{_MARK}.&- "
 
 
 def bare_codes(listed: Column, concat: Column) -> Column:
-    """The codes of one row in upper case without dots, blanks, ``&`` and ``-``, each between two marks. An empty place stays, as
-    two marks. They come from the numbered columns (``array<string>``) or, where the file has none, from the concatenation."""
+    """The codes of one row in upper case without dots, blanks, ``&`` and ``-``, each between two marks. An empty place before
+    another code stays, as two marks. They come from the numbered columns (``array<string>``) or, where the file has none, from the concatenation."""
     given = F.coalesce(F.array_join(listed, _MARK, ""), F.replace(text(concat), F.lit(","), F.lit(_MARK)))
-    return F.concat(F.lit(_MARK), F.regexp_replace(F.upper(given), r"[\s.&-]", ""), F.lit(_MARK))
+    filled = F.rtrim(given, F.lit(_NOTHING_MORE))
+    return F.concat(F.lit(_MARK), F.regexp_replace(F.upper(filled), r"[\s.&-]", ""), F.lit(_MARK))
 
 
 def as_codes(bare: Column) -> Column:
@@ -36,7 +39,7 @@ def as_codes(bare: Column) -> Column:
     code = rf"(?!NULL{_MARK})(?:{whole}[A-Z]\d\dX|[A-Z]\d{{4}}|[^{_MARK}]{{1,4}})"
     # Of a code the beginning is kept; of an empty place, nothing.
     cut = F.regexp_replace(bare, rf"({_MARK}{code})[^{_MARK}]*|{_MARK}(?:NULL)?(?={_MARK})", "$1")
-    return F.when(F.octet_length(cut) > 1, F.translate(cut, _MARK, ","))
+    return F.when(F.octet_length(cut) > 1, F.replace(cut, F.lit(_MARK), F.lit(",")))
 
 
 def first_code(bare: Column, codes: Column) -> Column:

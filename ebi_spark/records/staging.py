@@ -142,7 +142,7 @@ def stage_rows(
     repeated keys at all.
     """
     numbered = rows.withColumn("row_number", F.monotonically_increasing_id())
-    area.write(name, numbered)
+    area.write(name, numbered, indexed=())
     stored = area.read(name, numbered.schema)
     if not any_repeated:
         return StagedRows(area, name, stored, None)
