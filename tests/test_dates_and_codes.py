@@ -231,6 +231,7 @@ KEYS = [
 ]
 
 
+@pytest.mark.usefixtures("compiled")
 def test_keys_that_repeat_have_their_year_before_them(spark: SparkSession) -> None:
     frame = small_frame(spark, KEYS, "key string, year string, day string, wanted string")
     keyed = F.expr(key_with_year("key", "year", "day", None))

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyspark
 import pytest
 from calling import answer_of, bad_input_page, call
@@ -483,8 +485,17 @@ def test_columns_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
     (row,) = table.rows.select("record_id", "primary_diagnosis", "raw_names").collect()
     assert (row[0], row[1]) == ("1", "z")
 
+    name = "${env:HOME}"
+    pq.write_table(
+        pa.table({"APCS_Ident": ["1"], "Spell_Dominant_Procedure": ["V382"], name: ["M545"]}), tmp_path / "y.parquet"
+    )
+    source = TableSource("apcs_der", (str(tmp_path / "y.parquet"),), columns={"primary_diagnosis": name})
+    table = read_table(spark, source, "a", RunConfig(lake=LakeLocation(folder=tmp_path)))
+    (row,) = table.rows.select("primary_diagnosis", "raw_names").collect()
+    assert row[0] == "M545" and name in row[1]
 
-def test_a_source_row_with_our_own_marks_is_kept_whole(spark: SparkSession, tmp_path: Path) -> None:
+
+def test_a_source_row_with_our_own_marks(spark: SparkSession, tmp_path: Path) -> None:
     cells = [["1", "a", ""], ["2", "\x1e", "\x1f"], ["3", "a\x1f\x1e\x1fb", "c"]]
     lines = ["APCS_Ident,Spell_Dominant_Procedure,Spell_Primary_Diagnosis", *map(",".join, cells)]
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -493,7 +504,7 @@ def test_a_source_row_with_our_own_marks_is_kept_whole(spark: SparkSession, tmp_
     )
     found = [json.loads(row[0]) for row in table.rows.orderBy("record_id").select(raw_json()).collect()]
     assert found[0] == {"APCS_IDENT": "1", "SPELL_DOMINANT_PROCEDURE": "a", "SPELL_PRIMARY_DIAGNOSIS": None}
-    assert found[1]["SPELL_PRIMARY_DIAGNOSIS"] == "\x1f"
+    assert found[1] == {"APCS_IDENT": "2", "SPELL_DOMINANT_PROCEDURE": None, "SPELL_PRIMARY_DIAGNOSIS": "\x1f"}
     assert "a\x1f\x1e\x1fb" in found[2]["line"] and "3" in found[2]["line"]
 
 

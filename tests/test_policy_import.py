@@ -491,6 +491,10 @@ BAD = {
         f"WHEN {APC}\nAND left(isnull(apcs.Age_At_Start_of_Spell_SUS,der.Der_Age_at_CDS_Activity_Date),1) >= 5\nTHEN 'x_y'",
         "line 6: left() of age",
     ),
+    "first characters of one of two columns": (
+        f"WHEN {APC}\nAND left(isnull(apcs.Sex,apcs.Administrative_Category),1) = '1'\nTHEN 'x_y'",
+        "line 6: ISNULL of two columns",
+    ),
     "two ages or blank text": (
         f"WHEN {APC}\nAND isnull(isnull(apcs.Age_At_Start_of_Spell_SUS,der.Der_Age_at_CDS_Activity_Date),'') >= 5\nTHEN 'x_y'",
         "line 6: an age cannot be blank",

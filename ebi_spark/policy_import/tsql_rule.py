@@ -272,8 +272,9 @@ class RuleReader:
                 case exp.Coalesce() if len(inner.expressions) == 1:
                     other = inner.expressions[0].unnest()
                     if isinstance(other, exp.Column):
-                        self._refuse_as_text("age", left, blank_default, node, part)
-                        return self._two_columns(inner, other, part)
+                        column = self._two_columns(inner, other, part)
+                        self._refuse_as_text(column.field, left, blank_default, node, part)
+                        return column
                     if not (isinstance(other, exp.Literal) and not str(other.this).strip()):
                         raise self._refused(node, part, f"ISNULL replaces a missing value with {other.sql()}",
                                             "write ISNULL(column, ''), or the condition without ISNULL")  # fmt: skip
@@ -376,7 +377,7 @@ class Column:
 
 
 def _fewer(left: int | None, characters: int) -> int:
-    """How many first characters remain of ``left`` (None: all), if only so many are taken of them."""
+    """The smaller of two numbers of first characters. ``left``: None if there is no limit yet."""
     return characters if left is None else min(left, characters)
 
 

@@ -58,7 +58,8 @@ def text_of(name: str) -> Column:
 
 
 def changed(rows: DataFrame, columns: Mapping[str, Column], without: Collection[str] = ()) -> DataFrame:
-    """``rows`` with new or other ``columns``, and ``without`` some that they have. One step: at each, Spark analyses the plan."""
+    """``rows`` with new or other ``columns``, and ``without`` some that they have. Names are compared exactly. One step: at each, Spark
+    analyses the plan."""
     left_out = [sql_name(name) for name in rows.columns if name in columns or name in without]
     kept = F.expr(f"* EXCEPT ({', '.join(left_out)})") if left_out else F.col("*")
     return rows.select(kept, *[column.alias(name) for name, column in columns.items()])

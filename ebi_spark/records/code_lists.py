@@ -16,13 +16,14 @@ from ebi_spark.records.cleaning import text
 
 # Between the codes of a row while they are cleaned, and at both ends. (A comma can be part of what a source has in a column.)
 _MARK = "\x1f"
-# What can stand after the last code. Most places of most rows are empty, and without them the regular expressions have little to do.
+# Removed from the end, because most rows fill few places: the regular expressions then have less to read.
 _NOTHING_MORE = f"{_MARK}.&- "
 
 
 def bare_codes(listed: Column, concat: Column) -> Column:
     """The codes of one row in upper case without dots, blanks, ``&`` and ``-``, each between two marks. An empty place before
-    another code stays, as two marks. They come from the numbered columns (``array<string>``) or, where the file has none, from the concatenation."""
+    another code stays, as two marks. They come from the numbered columns (``array<string>``) or, where the file has none, from the
+    concatenation."""
     given = F.coalesce(F.array_join(listed, _MARK, ""), F.replace(text(concat), F.lit(","), F.lit(_MARK)))
     filled = F.rtrim(given, F.lit(_NOTHING_MORE))
     return F.concat(F.lit(_MARK), F.regexp_replace(F.upper(filled), r"[\s.&-]", ""), F.lit(_MARK))
@@ -43,10 +44,10 @@ def as_codes(bare: Column) -> Column:
 
 
 def first_code(bare: Column, codes: Column) -> Column:
-    """The cleaned code in first place; NULL when that place is empty, even where later ones are filled. ``bare`` is
-    :func:`bare_codes`, ``codes`` is :func:`as_codes` of it."""
+    """The cleaned code in first place; NULL when that place is empty, even where later ones are filled. A code ends at a comma
+    inside its column. ``bare`` is :func:`bare_codes`, ``codes`` is :func:`as_codes` of it."""
     empty = bare.startswith(f"{_MARK}{_MARK}") | bare.startswith(f"{_MARK}NULL{_MARK}")
-    return F.when(~empty, F.substring_index(F.substring(codes, 2, 1 << 20), ",", 1))
+    return F.when(~empty, F.nullif(F.substring_index(F.substring(codes, 2, 1 << 20), ",", 1), F.lit("")))
 
 
 def as_text(codes: Column) -> Column:

@@ -125,7 +125,7 @@ def _spell_key() -> Column:
     """The key that the episodes of one spell share, as text that is never NULL: person, provider, the provider's spell number and
     day of admission, or the number of the spell in SUS where the provider's is missing. Corrupt lines, regular attenders and
     episodes with neither number each have a key of their own (decision 36)."""
-    # The kind of key stands at its end: keys that differ in their first characters are sorted faster.
+    # The kind of key is its last part: Spark sorts keys faster if their first characters differ.
     own_key = F.concat(F.coalesce("record_id", F.concat(F.lit("#"), F.col("content").cast("string"))), F.lit("|E"))
     in_sus = F.nullif("sus_spell_id", F.lit(_NO_SUS_SPELL))
     on_its_own = (

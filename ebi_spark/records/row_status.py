@@ -39,7 +39,8 @@ def reasons(**conditions: Column) -> Column:
 
 
 def row_conditions(**own: Column) -> dict[str, Column]:
-    """When a row cannot be used, by reason: those of every source table, and the table's ``own``, which no corrupt line has."""
+    """The condition of each reason why a row cannot be used, by reason. ``own``: the reasons of this source table only; a corrupt line
+    never has them."""
     whole = F.col("corrupt").isNull()
     return {
         CORRUPT_LINE: ~whole,
@@ -50,7 +51,7 @@ def row_conditions(**own: Column) -> dict[str, Column]:
 
 
 def row_reasons(**own: Column) -> Column:
-    """``array<string>`` of the reasons of :func:`row_conditions` why a row cannot be used."""
+    """The reasons (:func:`row_conditions`) why a row cannot be used, as ``array<string>``."""
     return reasons(**row_conditions(**own))
 
 

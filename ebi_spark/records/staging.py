@@ -254,7 +254,7 @@ class StagedRecords:
             F.col("record_id").isNotNull() & ~F.array_contains("reasons", CORRUPT_LINE) & ~F.col("is_duplicate")
         )
         keys = [F.col("record_id").alias("_owner"), F.expr(start_of_year(YEAR)).alias("_start")]
-        if not self._any_repeated:
+        if not self._any_repeated:  # then no row conflicts, and each key is there once
             return rows.select(*keys)
         conflicting = F.array_contains("reasons", CONFLICTING)
         repeated = rows.where(conflicting).select(*keys).groupBy("_owner").agg(F.min("_start").alias("_start"))

@@ -80,7 +80,7 @@ def _known(years: Sequence[Row]) -> int:
 
 
 def _rows_of_years(years: Sequence[Row]) -> str:
-    """The quarantined rows of some years. Each suppressed year may have fewer than 50 of its own."""
+    """The quarantined rows of some years. A suppressed year has fewer than 50."""
     suppressed = sum(row.get("status") == "withheld_small" for row in years)
     known = wording.count(_known(years) or None)
     if not suppressed:

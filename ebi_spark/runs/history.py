@@ -42,7 +42,7 @@ from ebi_spark.tables.silver import RECORD_TABLES, REPEATED_ROW
 from ebi_spark.tables.table import YEAR, Table
 from ebi_spark.validation.suites import row_checks
 
-# The columns of gold/policy that follow from nothing but a policy's file. The others are made from these.
+# The columns of gold/policy that are compared. The others follow from these.
 _SET_BY_FILE = (
     "policy_id", "revision", "reading", "is_default_reading", "in_force_from", "in_force_to", "in_force_dated", "boards",
     "publish_years", "publish_first_year", "target", "definition",

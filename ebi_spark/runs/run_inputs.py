@@ -45,8 +45,8 @@ class RunInputs:
 
     @cached_property
     def compared_policies(self) -> list[str]:
-        """The ids of the policies that were asked for, and of local ones that extend one of them: what they are compared with may have
-        new flags. A draft has no flags."""
+        """The ids of the policies that were asked for, and of local policies that extend one of them: the flags of the national policy may
+        be new. A draft has no flags."""
         asked = {policy.id for policy in self.policies}
         others = [policy.id for policy in self.known_policies if policy.extends in asked and not policy.to_complete]
         return sorted({*asked, *others})

@@ -486,7 +486,7 @@ def _headers_beside(path: str, known: set[str]) -> str | None:
     place = Path(path)
     folder = place if place.is_dir() else place.parent
     for candidate in sorted(folder.glob("*[hH]eader*")):
-        with suppress(InputError):  # a file of rows can have such a name too, and be too large for a headers file
+        with suppress(InputError):  # a file of rows can have such a name too
             if candidate.is_file() and sum(n.upper() in known for n in _headers(str(candidate), known, "")) >= 2:
                 return str(candidate)
     return None

@@ -41,7 +41,7 @@ _LATER = [
 
 
 def key_with_year(key: str, year: str | None, day: str | None, bare_year: str | None) -> str:
-    """The key of a row, with the year in front of it for a row before 2012-13. The columns are given, and the key is returned, in SQL.
+    """The key of a row, with the year in front of it for a row before 2012-13. Takes columns in SQL and returns the key in SQL.
 
     ``year``: the year as the source writes it. ``day``: a date as text or DATE. Either is None if the table has no such
     column. ``bare_year``: what a year of four digits means (see :func:`start_of_digits`).
@@ -72,8 +72,9 @@ def key_with_year(key: str, year: str | None, day: str | None, bare_year: str | 
 
 
 def _of(value: str, name: str, function: Callable[[str], str]) -> str:
-    """What the function makes of a value, which it has under a name. Spark interprets it, for the few rows that need it. Written out, a
-    value that an expression uses many times is repeated so often that the code for reading a row is too long to compile."""
+    """What the function makes of a value, which it has under a name. Spark interprets it; rows since 2012-13 that state their year in a
+    usual way do not need it. Written out, a value that an expression uses many times is repeated so often that the code for reading a row
+    is too long to compile."""
     return f"get(transform(array({value}), {name} -> {function(name)}), 0)"
 
 

@@ -40,11 +40,11 @@ CORRUPT = "_corrupt_line"
 UNUSABLE = ""
 # A line with more fields than this ends the job: Spark's reader reserves memory for each field in every task.
 _FIELDS_OF_A_LINE = 1 << 17
-# Stands between two cells of a source row in `raw_values`, and for a cell that is NULL. No source has these. (Lists of texts would take
-# most of the time of staging rows with many columns.)
+# `_CELL` separates the cells of a source row in `raw_values`, and the names in `raw_names`; `_NO_VALUE` is a cell that is NULL. A cell of
+# text has neither. (Lists of texts would take most of the time of staging rows with many columns.)
 _CELL, _NO_VALUE = "\x1f\x1e\x1f", "\x1e"
 _REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
-# Stands in for NULL, which a hash ignores.
+# Used for NULL, which a hash ignores.
 _ABSENT = sql_text("\0")
 
 
@@ -433,7 +433,8 @@ def _unusable_line(mapping: ColumnMapping, layout: Layout, source: TableSource, 
 
 
 def raw_json() -> Column:
-    """The source row as JSON text; ``{"line": …}`` for a line that could not be parsed. Only for quarantined rows:
+    """The source row as JSON text; ``{"line": …}`` for a line that could not be parsed, or a row in which a cell has our
+    separator. Only for quarantined rows:
     computed for every row, it would be the slowest column of the ingest."""
     line = F.nullif("corrupt", F.lit(UNUSABLE))
     names = F.split("raw_names", _CELL)

@@ -45,7 +45,10 @@ TIMES_AS, DELTA_TIMES = "spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICR
 # files. It does so because times before 1884, when zones differed from UTC by odd seconds, may be stored differently in
 # file statistics than they are read. A lake has only recent times (of files, runs and releases). Verifying took a sixth
 # of the time of publishing.
+#
+# Names of columns come from source files. A name such as ``${env:HOME}`` is no variable.
 PLANNING = {
+    "spark.sql.variable.substitute": "false",
     TIMES_AS: DELTA_TIMES,
     "spark.sql.constraintPropagation.enabled": "false",
     "spark.databricks.delta.allFilesInCrc.verificationMode.forceOnNonUTC.enabled": "false",
