@@ -261,7 +261,7 @@ def test_an_earlier_spelling_of_an_option_still_works_and_says_so(
 ) -> None:
     given: list[bool] = []
     monkeypatch.setattr(ingest, "run_with", lambda arguments, _: given.append(arguments.accept_shrinkage) or 0)
-    monkeypatch.setattr(replay, "opened_lake", lambda *_: nullcontext(SimpleNamespace(lake=None, progress=None)))
+    monkeypatch.setattr(replay, "opened_lake", lambda *_, **__: nullcontext(SimpleNamespace(lake=None, progress=None)))
     monkeypatch.setattr(replay, "read_lake", lambda *_: None)
     monkeypatch.setattr(replay, "replay", lambda *_, ignore_code_changes, **__: given.append(ignore_code_changes) or [])
     arguments = ["--config", "run.yml"] if job is ingest else ["20240101T000000Z-000000", "--lake", "lake", "--json"]
