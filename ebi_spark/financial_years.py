@@ -1,8 +1,8 @@
 """NHS financial years (April to March, written ``2021-22`` in every table), and reading the dates that they are made
 from.
 
-The functions that read columns take a column, or an expression, in SQL and return one. A text is one call from Python to Java, but a
-Column is a call for each of its parts.
+The functions that read columns take a column, or an expression, in SQL and return one in SQL. Python calls Java once for such a text, but
+for a Column once for each of its parts.
 """
 
 import re

@@ -45,6 +45,7 @@ from ebi_spark.sources.file_inventory import file_headers, find_files
 from ebi_spark.sources.layouts import layouts
 from ebi_spark.sources.reader import raw_json, read_table
 from ebi_spark.spark.scratch import swept
+from ebi_spark.spark.tuning import VARIABLES, with_settings
 from ebi_spark.tables.gold import POLICY
 from jobs import demo, exit_status, generate, ingest, maintain, policy, run, screen, status
 
@@ -493,6 +494,9 @@ def test_columns_of_odd_names(spark: SparkSession, tmp_path: Path) -> None:
     table = read_table(spark, source, "a", RunConfig(lake=LakeLocation(folder=tmp_path)))
     (row,) = table.rows.select("primary_diagnosis", "raw_names").collect()
     assert row[0] == "M545" and name in row[1]
+    refused = pytest.raises(InputError, match=re.escape(f"the column {name} has a name that Spark reads as a variable"))
+    with with_settings(spark, {VARIABLES: "true"}), refused:
+        read_table(spark, source, "a", RunConfig(lake=LakeLocation(folder=tmp_path)))
 
 
 def test_a_source_row_with_our_own_marks(spark: SparkSession, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from test_databricks import JOBS
 
 from ebi_spark import synthetic
 from ebi_spark.spark.jars import local_jars
-from ebi_spark.spark.tuning import PLANNING, UNCOMPILED
+from ebi_spark.spark.tuning import SESSION_SETTINGS, UNCOMPILED
 from jobs import run
 
 ROOT = Path(__file__).parents[1]
@@ -159,7 +159,7 @@ def test_the_tasks_of_the_bundle_on_a_connect_server(local: Path, source: Path, 
         SPARK / "bin" / "spark-submit", "--master", "local[2]", "--driver-memory", "2g",
         "--driver-class-path", os.pathsep.join(map(str, local_jars())),
         "--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "--name", "connect",
-        *settings(DELTA | PLANNING), *settings({
+        *settings(DELTA | SESSION_SETTINGS), *settings({
             "spark.connect.grpc.binding.address": HOST, "spark.connect.grpc.binding.port": str(port),
             "spark.sql.catalogImplementation": "hive", "spark.sql.warehouse.dir": str(warehouse),
             "spark.driver.extraJavaOptions": f"-Dderby.system.home={tmp_path} -XX:+UseSerialGC",

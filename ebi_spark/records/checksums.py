@@ -22,8 +22,8 @@ _LATER = (
     "lsoa_2021", "lsoa_2001", "gp_practice_sus", "procedure_date", "admission_source", "discharge_destination",
     "provider_spell_number",
 )  # fmt: skip
-# Stand in for NULL, which a hash ignores. No source has these values. In SQL: a text is one call from Python to Java, but Columns
-# are a call for each part of an expression.
+# Used for NULL, which a hash ignores. No source has these values. In SQL, for which Python calls Java less often (see
+# :data:`ebi_spark.records.cleaning.Stage`).
 ABSENT = {"string": sql_text("\0"), "int": f"CAST({-(2**31)} AS INT)", "date": "DATE'0001-01-01'"}
 
 

@@ -39,8 +39,8 @@ NOTHING = ("", *map("".join, product("Nn", "Uu", "Ll", "Ll")))
 BABY_AGE_FROM = 7000
 OLDEST_AGE = 120
 
-# From the name of a column, quoted for SQL, to its next value, in SQL: a text is one call from Python to Java, but Columns are a call
-# for each part of an expression, and there are thousands of them.
+# From the name of a column, quoted for SQL, to its next value, in SQL. Python calls Java once for such a text, but for a Column once for
+# each part of its expression, and there are thousands of parts.
 Stage = Callable[[str], str]
 
 _NOTHING = sql_list(NOTHING)
@@ -91,7 +91,7 @@ def _one_code(value: str) -> str:
 
 
 def _number(value: str) -> str:
-    # A cast that fails throws an exception in Java, which takes longer than all else: 45.0 is not tried as a whole number.
+    # A cast that fails throws an exception in Java, which is slow. So 45.0 is not tried as a whole number.
     whole = f"CASE WHEN NOT contains({value}, '.') THEN try_cast({value} AS INT) END"
     return f"coalesce({whole}, try_cast(try_cast({value} AS DOUBLE) AS INT))"
 

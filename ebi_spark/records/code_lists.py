@@ -4,8 +4,8 @@ Codes are in upper case, without dots or blanks, with a comma before and after e
 The text is NULL when there is no code. Rules can then test the start of a code with ``,E11`` without splitting the
 list. (SUS+'s concatenations are the kind ``codes`` of :mod:`ebi_spark.records.cleaning`.)
 
-All codes of a row are cleaned as one text. Spark compiles that; a function of each element of a list it interprets, which
-took most of the time of an ingest of HES.
+All codes of a row are cleaned as one text. Spark compiles code for that. It would interpret a function that is called for each code of a
+list.
 """
 
 from pyspark.sql import Column
@@ -14,10 +14,10 @@ from pyspark.sql import functions as F
 from ebi_spark.config.default_codes import EPISODE, default_codes_of
 from ebi_spark.records.cleaning import text
 
-# Between the codes of a row while they are cleaned, and at both ends. (A comma can be part of what a source has in a column.)
+# Separates the codes of a row while they are cleaned, and begins and ends their text. (A source can have a comma in a code.)
 _MARK = "\x1f"
 # Removed from the end, because most rows fill few places: the regular expressions then have less to read.
-_NOTHING_MORE = f"{_MARK}.&- "
+_EMPTY_PLACES = f"{_MARK}.&- "
 
 
 def bare_codes(listed: Column, concat: Column) -> Column:
@@ -25,12 +25,12 @@ def bare_codes(listed: Column, concat: Column) -> Column:
     another code stays, as two marks. They come from the numbered columns (``array<string>``) or, where the file has none, from the
     concatenation."""
     given = F.coalesce(F.array_join(listed, _MARK, ""), F.replace(text(concat), F.lit(","), F.lit(_MARK)))
-    filled = F.rtrim(given, F.lit(_NOTHING_MORE))
+    filled = F.rtrim(given, F.lit(_EMPTY_PLACES))
     return F.concat(F.lit(_MARK), F.regexp_replace(F.upper(filled), r"[\s.&-]", ""), F.lit(_MARK))
 
 
 def as_codes(bare: Column) -> Column:
-    """The cleaned codes of :func:`bare_codes` in order, as silver has them: ``,E119,J849,``; NULL when there are none.
+    """The cleaned codes of :func:`bare_codes` in order, as silver has them: ``,E119,J849,``; NULL without a code.
 
     ``&``, ``-`` and the word NULL count as empty. X after a category stays (4 characters), a digit in fifth place
     stays (5), and everything else is cut to 4 characters. HES analysts commonly clean codes this way (domain
@@ -51,7 +51,7 @@ def first_code(bare: Column, codes: Column) -> Column:
 
 
 def as_text(codes: Column) -> Column:
-    """The codes of a list as ``,E119,J849,``; NULL when there are none."""
+    """The codes of a list as ``,E119,J849,``; NULL for an empty list."""
     return F.when(F.size(codes) > 0, F.concat(F.lit(","), F.array_join(codes, ","), F.lit(",")))
 
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.config.default_codes import default_codes_of
 from ebi_spark.financial_years import year_of_date
-from ebi_spark.records.cleaning import clean, tidied
+from ebi_spark.records.cleaning import changed, clean, tidied
 from ebi_spark.records.code_lists import as_codes, bare_codes, first_code, join_episodes
 from ebi_spark.records.column_kinds import (
     ALTERNATIVES,
@@ -52,8 +52,8 @@ def _with_codes(rows: DataFrame) -> DataFrame:
         "first_diagnosis": first_code(F.col("_diagnosis"), F.col("diagnosis_codes")),
         "first_operation": first_code(F.col("_operation"), F.col("procedure_codes")),
     }
-    listed = rows.withColumns(bare).drop("diagnosis", "operation", "diagnosis_concat", "operation_concat")
-    return listed.withColumns(codes).withColumns(first).drop(*bare)
+    listed = ("diagnosis", "operation", "diagnosis_concat", "operation_concat")
+    return changed(rows, bare, without=listed).withColumns(codes).withColumns(first).drop(*bare)
 
 
 def classify_attendances(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:

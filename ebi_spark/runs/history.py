@@ -43,7 +43,7 @@ from ebi_spark.tables.table import YEAR, Table
 from ebi_spark.validation.suites import row_checks
 
 # The columns of gold/policy that are compared. The others follow from these.
-_SET_BY_FILE = (
+_COMPARED = (
     "policy_id", "revision", "reading", "is_default_reading", "in_force_from", "in_force_to", "in_force_dated", "boards",
     "publish_years", "publish_first_year", "target", "definition",
 )  # fmt: skip
@@ -193,9 +193,9 @@ class RunHistory:
         """Whether ``gold/policy`` has the policies of this run, wording included. If a run was asked for some policies, the rows of
         the others do not count."""
         where = {"policy_id": [policy.id for policy in self.inputs.policies]} if self.config.policies else {}
-        stored = self.lake.rows_if_there(POLICY, _SET_BY_FILE, where)
+        stored = self.lake.rows_if_there(POLICY, _COMPARED, where)
         made = policy_rows(self.inputs.policies, self.run_id)
-        as_stored, as_made = ([[row[name] for name in _SET_BY_FILE] for row in rows] for rows in (stored, made))
+        as_stored, as_made = ([[row[name] for name in _COMPARED] for row in rows] for rows in (stored, made))
         return sorted(as_stored, key=str) == sorted(as_made, key=str)
 
     def due_sources(self) -> Due:

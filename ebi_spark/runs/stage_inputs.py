@@ -21,7 +21,7 @@ from ebi_spark.policies.model import Policy
 from ebi_spark.runs.due import ONE_PART
 from ebi_spark.runs.run_inputs import RunInputs
 from ebi_spark.runs.stage_versions import STAGE_VERSIONS
-from ebi_spark.runs.state import POLICY_KIND, WORDING
+from ebi_spark.runs.state import POLICY_KIND
 from ebi_spark.small_files import named_files
 from ebi_spark.sources.file_inventory import is_remote
 from ebi_spark.tables.gold import ACTIVITY_FLAG, POLICY, POLICY_ATTRITION
@@ -89,7 +89,7 @@ def recorded_inputs(
     only: list[str] | None,
     inputs: RunInputs | None = None,
 ) -> dict[str, str]:
-    """What a stage records for later runs to compare: its inputs, and for `flag` its policies and their wording. ``only``:
+    """What a stage records for later runs to compare: its inputs, and for `flag` its policies. ``only``:
     the policies that it worked on (None: all). ``inputs``: what this run has found already."""
     if stage not in STAGES:
         return {}
@@ -98,7 +98,6 @@ def recorded_inputs(
     if stage == "flag":
         worked_on = {key: value for key, value in parts(stage, inputs).items() if only is None or key in only}
         recorded |= {f"{POLICY_KIND}{key}": value for key, value in worked_on.items()}
-        recorded[WORDING] = definitions(inputs)
     return recorded
 
 
@@ -199,15 +198,3 @@ def _published_by(policy: Policy) -> list[Any]:
     """What decides how a policy's figures are pooled and published, apart from what decides its flags."""
     published = [policy.id, policy.default_reading, policy.publish_years, policy.publish_first_year, policy.boards]
     return published if policy.target is None else [*published, policy.target]
-
-
-def definitions(inputs: RunInputs) -> str:
-    """A fingerprint of the policies' whole definitions, wording included, as `gold/policy` shows them."""
-    return fingerprint(
-        [
-            [*_published_by(policy), revision.start, revision.end, revision.dated, reading.definition]
-            for policy in inputs.policies
-            for revision in policy.revisions
-            for reading in revision.readings.values()
-        ]
-    )

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ebi_spark.lake.local_tables import LocalLake
     from ebi_spark.lake.storage import Lake
 
-# The kinds of inputs that do not make a whole stage due: they belong to one policy, or to the texts of policies.
+# The kinds of inputs that do not make a whole stage due: those of one policy, and the texts of policies, which earlier versions
+# recorded.
 POLICY_KIND, WORDING = "policy:", "wording:"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -57,7 +57,7 @@ def refuse_other_types(schema: StructType, mapping: ColumnMapping, where: str) -
 
 
 def as_text(name: str, kind: DataType) -> str:
-    """A column as text, in SQL. (A text is one call from Python to Java, but a Column is a call for each of its parts.)"""
+    """A column as text, in SQL. (Python calls Java once for such a text, but for a Column once for each of its parts.)"""
     column = sql_name(name)
     if isinstance(kind, StringType):
         return column

@@ -31,6 +31,7 @@ from ebi_spark.sources.file_inventory import (
 from ebi_spark.sources.file_watch import State, state_of
 from ebi_spark.sources.hes_keys import YEARLY_KEYS, key_of_code, key_with_year
 from ebi_spark.sources.layouts import ColumnMapping, Layout, layout_for, layouts
+from ebi_spark.spark.tuning import VARIABLES, setting
 
 TableId = tuple[str, str]  # system and role
 
@@ -41,7 +42,7 @@ UNUSABLE = ""
 # A line with more fields than this ends the job: Spark's reader reserves memory for each field in every task.
 _FIELDS_OF_A_LINE = 1 << 17
 # `_CELL` separates the cells of a source row in `raw_values`, and the names in `raw_names`; `_NO_VALUE` is a cell that is NULL. A cell of
-# text has neither. (Lists of texts would take most of the time of staging rows with many columns.)
+# text has neither. (Rows are staged sooner than with two lists of texts.)
 _CELL, _NO_VALUE = "\x1f\x1e\x1f", "\x1e"
 _REPLACEMENT, _BYTE_ORDER_MARK = "\ufffd", "\ufeff"
 # Used for NULL, which a hash ignores.
@@ -169,6 +170,7 @@ def read_table(
     for opened in _opened(spark, source, files, layout, where, config):
         mapping = opened.mapping
         refuse_without_extract_date(source, mapping, where, config)
+        _refuse_variables(opened, where)
         frames.append(_under_our_names(opened, layout, source, config))
         read = {ours: name.upper() for ours, name in mapping.single.items()}
         groups.append(Group(tuple(opened.paths), mapping.missing, mapping.extra, mapping.notes, read, mapping.mapped))
@@ -190,6 +192,16 @@ def refuse_without_extract_date(source: TableSource, mapping: ColumnMapping, whe
             "later extract wins",
             remedy=f"map the column that has it, `columns: {{extract_date: …}}` ({found_as} is "
             'found without that), or add `extract_date: "2022-06-30"` next to each path',
+        )
+
+
+def _refuse_variables(opened: "_Opened", where: str) -> None:
+    """Raise an :class:`InputError` if Spark would replace a part of a column's name by the value of a variable."""
+    named = next((name for name in opened.rows.columns if "${" in name), None)
+    if named and setting(opened.rows.sparkSession, VARIABLES) != "false":
+        raise InputError(
+            f"{where}: {first_of(opened.paths)}: the column {named} has a name that Spark reads as a variable",
+            remedy=f"rename the column, or set {VARIABLES} to false for this cluster",
         )
 
 
@@ -434,8 +446,7 @@ def _unusable_line(mapping: ColumnMapping, layout: Layout, source: TableSource, 
 
 def raw_json() -> Column:
     """The source row as JSON text; ``{"line": …}`` for a line that could not be parsed, or a row in which a cell has our
-    separator. Only for quarantined rows:
-    computed for every row, it would be the slowest column of the ingest."""
+    separator. Only for quarantined rows: computed for every row, it would be the slowest column of the ingest."""
     line = F.nullif("corrupt", F.lit(UNUSABLE))
     names = F.split("raw_names", _CELL)
     values = F.transform(F.split("raw_values", _CELL), lambda value: F.nullif(value, F.lit(_NO_VALUE)))

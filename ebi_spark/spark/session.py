@@ -26,7 +26,7 @@ from ebi_spark.spark.jars import local_jars
 from ebi_spark.spark.java import require_java
 from ebi_spark.spark.platform import platform_session
 from ebi_spark.spark.scratch import refuse_scratch, swept
-from ebi_spark.spark.tuning import PLANNING, QUICK_PAGES, compiling_options, is_small, shuffle_partitions
+from ebi_spark.spark.tuning import QUICK_PAGES, SESSION_SETTINGS, compiling_options, is_small, shuffle_partitions
 
 # The settings of every local session.
 _LOCAL = {
@@ -86,8 +86,8 @@ def spark_session(
     if platform_session():
         spark = SparkSession.builder.getOrCreate()
         spark.conf.set("spark.sql.session.timeZone", timezone)
-        for key, value in PLANNING.items():
-            # Serverless does not allow most settings. Planning is then only slower.
+        for key, value in SESSION_SETTINGS.items():
+            # Serverless does not allow most settings. Planning is then slower, and the reader refuses names with `${`.
             with contextlib.suppress(Exception):
                 spark.conf.set(key, value)
         yield spark
@@ -120,7 +120,7 @@ def spark_session(
     _remember_java_names()
     with _java_prints_to_standard_error():
         spark = builder.getOrCreate()
-    for key, value in PLANNING.items():
+    for key, value in SESSION_SETTINGS.items():
         spark.conf.set(key, value)
     try:
         yield spark

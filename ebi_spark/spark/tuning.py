@@ -39,6 +39,9 @@ MOST_PARTITIONS = 400
 # Spark's Parquet writer stores times in the form that Delta uses, so that its files can be files of a table.
 TIMES_AS, DELTA_TIMES = "spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS"
 
+VARIABLES = "spark.sql.variable.substitute"
+# Settings of every session.
+#
 # Constraint propagation through dozens of derived columns takes Spark's planner minutes and finds nothing here.
 #
 # In a time zone other than UTC, Delta reads a table's whole log again after each commit to verify its cached list of
@@ -46,9 +49,9 @@ TIMES_AS, DELTA_TIMES = "spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICR
 # file statistics than they are read. A lake has only recent times (of files, runs and releases). Verifying took a sixth
 # of the time of publishing.
 #
-# Names of columns come from source files. A name such as ``${env:HOME}`` is no variable.
-PLANNING = {
-    "spark.sql.variable.substitute": "false",
+# Spark replaces ``${env:HOME}`` in SQL by the value of the variable, also where it is part of a column's name in a source file.
+SESSION_SETTINGS = {
+    VARIABLES: "false",
     TIMES_AS: DELTA_TIMES,
     "spark.sql.constraintPropagation.enabled": "false",
     "spark.databricks.delta.allFilesInCrc.verificationMode.forceOnNonUTC.enabled": "false",

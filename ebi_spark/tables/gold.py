@@ -345,7 +345,7 @@ STAGE_INPUT = Table(
     inputs string -- names the set of inputs that the row belongs to
     run_id string -- the first run that had this set of inputs
     stage string -- the stage
-    kind string -- program (version of the stage's logic), setting, file, source (how source files are described), data (source file), table (of a catalogue), policies (how they are published), policy (what decides its flags) or wording (of all policies)
+    kind string -- program (version of the stage's logic), setting, file, source (how source files are described), data (source file), table (of a catalogue), policies (how they are published), policy (what decides its flags) or wording (of all policies; recorded by earlier versions)
     input string -- name of the setting, file, source, table or policy; empty if there is only one of its kind
     fingerprint string -- its state: the value of a setting, size and time of a source file, version, or hash of the content
 """,
