@@ -611,7 +611,7 @@ def _as_silver(records: DataFrame, policy: Policy, needed: Sequence[str]) -> Dat
     cleaned = clean(given, {name: _KINDS[name] for name in present if name in _KINDS})
     typed = {name: F.col(name).cast(silver[name]) for name in present if silver[name] != "string"}
     if "age" in present and "age_years" not in present:
-        typed["age_years"] = age_in_years(F.col("age").cast("int"))
+        typed["age_years"] = F.expr(age_in_years("CAST(age AS INT)"))
     # The row number, which is dropped again, stops Spark from replacing each column by the expression that cleans it.
     cleaned = cleaned.withColumns(typed).withColumn("_row", F.monotonically_increasing_id()).where("_row >= 0")
     own = {

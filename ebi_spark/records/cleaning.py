@@ -4,7 +4,7 @@ Blank text, blanks only and the text ``NULL`` become NULL. Codes are put in uppe
 dots. ``2`` in a two-character code list becomes ``02``. Nothing else is corrected: a value that is not in its code
 list stays unchanged.
 
-All fields of a row go through the stages together, one ``select`` per stage. Spark repeats an expression wherever
+All fields of a row go through the stages together, one selection per stage. Spark repeats an expression wherever
 it is named, so a value that several conditions use has to be a column first. Written as one nested expression, the
 same cleaning took minutes to plan.
 
@@ -54,7 +54,11 @@ def text(raw: Column) -> Column:
 
 def text_of(name: str) -> Column:
     """As :func:`text`, for the column of this name."""
-    return F.expr(_filled(f"trim({sql_name(name)})"))
+    return F.expr(_text_of(name))
+
+
+def _text_of(name: str) -> str:
+    return _filled(f"trim({sql_name(name)})")
 
 
 def changed(rows: DataFrame, columns: Mapping[str, Column], without: Collection[str] = ()) -> DataFrame:
@@ -188,19 +192,15 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
     others = [name for name in rows.columns if name not in kinds]
     # Whether the field is filled at all; for the other kinds the value itself shows it.
     read = [name for name, kind in kinds.items() if kind in READ]
-    # Each stage names only the columns that it changes, because each name costs a call from Python to Java.
     untyped = [name for name in kinds if name not in typed]
-    frame = _staged(
-        rows,
-        {name: f"trim({sql_name(name)})" for name in untyped},
-        {f"_raw_{name}": sql_name(name) for name in kinds},
-    )
     filled = {name: sql_name(name) if name in typed else _filled(sql_name(name)) for name in kinds}
-    frame = _staged(
-        frame,
-        {name: filled[name] for name in untyped},
-        {f"_stated_{name}": f"({filled[name]}) IS NOT NULL" for name in read},
-    )
+    steps = [
+        step({name: f"trim({sql_name(name)})" for name in untyped}, {f"_raw_{name}": sql_name(name) for name in kinds}),
+        step(
+            {name: filled[name] for name in untyped},
+            {f"_stated_{name}": f"({filled[name]}) IS NOT NULL" for name in read},
+        ),
+    ]
     for number in range(max(len(kind_stages) for kind_stages in stages.values())):
         made: dict[str, str] = {}
         noted: dict[str, str] = {}
@@ -212,33 +212,45 @@ def clean(rows: DataFrame, kinds: Mapping[str, str], unread: Iterable[str] = ())
                 noted[f"_read_{name}"] = f"{value} IS NOT NULL"
             if number < len(stages[name]) and stages[name][number] is not _unchanged:
                 made[name] = stages[name][number](value)
-        frame = _staged(frame, made, noted) if made or noted else frame
+        if made or noted:
+            steps.append(step(made, noted))
     flags = {
         f"unread_{name}": F.expr(f"{sql_name(f'_stated_{name}')} AND NOT {sql_name(f'_read_{name}')}")
         for name in unread
     }
-    return _with_changes(frame, [*others, *kinds, *flags], flags, kinds, typed)
+    return _with_changes(in_steps(rows, steps), [*others, *kinds, *flags], flags, kinds, typed)
 
 
-def _staged(rows: DataFrame, replaced: Mapping[str, str], added: Mapping[str, str]) -> DataFrame:
-    """``rows`` with some of their columns ``replaced`` and others ``added``, all in SQL."""
-    kept = f"* EXCEPT ({', '.join(map(sql_name, replaced))})" if replaced else "*"
+def step(replaced: Mapping[str, str], added: Mapping[str, str], without: Iterable[str] = ()) -> str:
+    """A step of :func:`in_steps`: some columns are ``replaced``, others ``added``, and others left out."""
+    left_out = ", ".join(map(sql_name, (*replaced, *without)))
     new, more = ([f"{value} AS {sql_name(name)}" for name, value in made.items()] for made in (replaced, added))
     # In this order: with ``new`` after ``kept``, the method that Java compiles for a spell has 2% more bytes.
-    return rows.selectExpr(*new, kept, *more)
+    return ", ".join([*new, f"* EXCEPT ({left_out})" if left_out else "*", *more])
+
+
+def in_steps(rows: DataFrame, steps: Iterable[str]) -> DataFrame:
+    """``rows`` after several selections, one after the other, each in SQL. They are one query, because Spark looks at all of a plan
+    again after each operation on a frame."""
+    query = "{rows}"
+    for selected in steps:
+        query = f"(SELECT {selected.replace('{', '{{').replace('}', '}}')} FROM {query})"  # noqa: S608
+    return rows.sparkSession.sql(query[1:-1], rows=rows)
 
 
 def tidied(rows: DataFrame, names: Iterable[str], days: Iterable[str] = ()) -> DataFrame:
     """``rows`` with the text columns ``names`` trimmed, and the columns ``days`` parsed, as :func:`clean` does it but
     without noting what changed: the method that Java compiles for :func:`clean` has little room left. A text column that
     the source does not have is NULL."""
-    types, nothing = dict(rows.dtypes), F.lit(None).cast("string")
+    types = dict(rows.dtypes)
     untyped = [day for day in days if types[day] == "string"]
-    rows = rows.withColumns({n: text_of(n) if n in types else nothing for n in (*names, *untyped)})
-    for day in days:
-        for stage in (KINDS if day in untyped else TYPED_KINDS)["day"]:
-            rows = rows.withColumn(day, F.expr(stage(sql_name(day))))
-    return rows
+    texts = (*names, *untyped)
+    trimmed = {name: _text_of(name) for name in texts if name in types}
+    steps = [step(trimmed, {name: "CAST(NULL AS STRING)" for name in texts if name not in types})]
+    for number in range(len(KINDS["day"]) if days else 0):
+        stages = {day: (KINDS if day in untyped else TYPED_KINDS)["day"][number] for day in days}
+        steps.append(step({day: stage(sql_name(day)) for day, stage in stages.items()}, {}))
+    return in_steps(rows, steps)
 
 
 def _with_changes(
@@ -326,11 +338,11 @@ def _described(raw: str, outcome: str, kind: str) -> str:
         END"""
 
 
-def age_seen(first: Column, fallback: Column) -> Column:
-    """The age that the published SQL sees: the second column only where the first is NULL (decision 2)."""
-    return F.coalesce(first, fallback)
+def age_seen(first: str, fallback: str) -> str:
+    """The age that the published SQL sees, in SQL: the second column only where the first is NULL (decision 2)."""
+    return f"coalesce({first}, {fallback})"
 
 
-def age_in_years(age: Column) -> Column:
-    """Age in completed years. Codes for babies (7000 and above) are 0; ages above 120 or below 0 are unknown (NULL)."""
-    return F.when(age >= BABY_AGE_FROM, 0).when(age.between(0, OLDEST_AGE), age)
+def age_in_years(age: str) -> str:
+    """Age in completed years, in SQL. Codes for babies (7000 and above) are 0; ages above 120 or below 0 are unknown (NULL)."""
+    return f"CASE WHEN {age} >= {BABY_AGE_FROM} THEN 0 WHEN {age} BETWEEN 0 AND {OLDEST_AGE} THEN {age} END"

@@ -22,7 +22,7 @@ from ebi_spark.records.moved_records import emptied_years, refuse_in_two_years
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, unusable_rows
 from ebi_spark.records.row_status import VALID
 from ebi_spark.records.upsert import refuse_bare_keys
-from ebi_spark.records.years_to_replace import batches, refuse_shrunken, years_named, years_to_replace
+from ebi_spark.records.years_to_replace import batches, refuse_shrunken, years_to_replace
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.silver import RECORD_TABLES
@@ -108,13 +108,13 @@ class _Planner:
     def plan(self, files: AffectedFiles) -> Plan | None:
         """The plan for these files; None where they turn out to have rows of years that other files have too, or
         nothing to write."""
-        named = years_named(files.tables, self.config) if self.config.years or files.other_years else set()
-        if not files.covers(named):
-            return None
         refuse_mapped_nonsense(files.tables)
         self.progress(self._what_is_read(files))
         repeated_keys = scan_for_repeated_keys(files.tables)
-        self._refuse_before_rows_are_read(files, named)
+        if files.tables is self.tables:
+            self.lake.prepare()
+        if not self.is_refresh and any(table.system == "hes" for table in self.tables):
+            refuse_bare_keys(self.lake)
         self.progress("reading the rows of the source files")
         self.area.remove()
         classified = classify_rows(self.lake, self.area, files.tables, repeated_keys, self.config)
@@ -137,17 +137,6 @@ class _Planner:
             f"reading the keys of {to_read:,} of {all_files:,} source files: the others share no year and no key with the "
             "changed files"
         )
-
-    def _refuse_before_rows_are_read(self, files: AffectedFiles, named: set[str]) -> None:
-        """Raise where a year asked for is in no file, or the lake has keys that an upsert cannot use. With all files, the lake is
-        prepared in between. ``named``: the years that the files name."""
-        if self.config.years:
-            present = named | files.unchanged_years
-            years_to_replace(present, self.config, self._emptied(present))
-        if files.tables is self.tables:
-            self.lake.prepare()
-        if not self.is_refresh and any(table.system == "hes" for table in self.tables):
-            refuse_bare_keys(self.lake)
 
     def _emptied(self, present: set[str]) -> dict[str, frozenset[str]]:
         """The years that a refresh empties, where the files have rows of the years ``present``."""

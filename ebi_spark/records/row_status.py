@@ -18,7 +18,7 @@ from ebi_spark.financial_years import (
     year_of_date,
     year_of_start,
 )
-from ebi_spark.records.cleaning import changed, list_of
+from ebi_spark.records.cleaning import changed, in_steps, list_of, step
 
 # The reason for an appointment on a future day of a future year. It does not count as a bad row.
 FUTURE = "future_appointment"
@@ -88,40 +88,45 @@ def with_year(rows: DataFrame, name: str, window: DateWindow, bare_year: str | N
         """Whether a day after the run is not too far ahead."""
         return f"{future} <= date_add({last}, {window.ahead})"
 
-    checked = rows.withColumn("_newest", F.expr(f"least(extract_date, {last})")).withColumns(
-        {
-            name: F.expr(f"CASE WHEN NOT {outside} THEN {name} END"),
-            "cleaned": F.expr(f"CASE WHEN {outside} THEN concat(cleaned, array({note})) ELSE cleaned END"),
-            "due_from": F.expr(f"CASE WHEN {name} > {last} AND {in_extract(name)} AND {usable} THEN {name} END"),
-            "in_future": F.expr(f"coalesce({name} > _newest AND {plausible(name)} AND {usable}, false)"),
-        }
-    )
-    dated = checked.withColumns(
-        {
-            "dated_year": F.expr(year_of_date(f"CASE WHEN {usable} THEN {name} END")),
-            "_stated": F.expr(f"trim(CASE WHEN {usable} THEN year_text END)"),
-        }
-    )
     # Most rows state the year of their date in the same form: only the others need parsing.
     other = "CASE WHEN NOT coalesce(_stated = dated_year, false) THEN _stated END"
-    digits = dated.withColumn("_digits", F.expr(digits_of_year(other)))
     first_of_april = "make_date(_start, 4, 1)"
     soon = f"{name} IS NULL AND _start BETWEEN {start_of_date(last)} AND {LAST_YEAR} AND {first_of_april} > {last}"
     stated = f"_start BETWEEN {start_of_date(first)} AND {start_of_date('_newest')}"
-    return changed(
-        digits.withColumn("_start", F.expr(start_of_digits("_digits", bare_year))),
-        {
-            "stated_year": F.expr(
-                f"CASE WHEN _stated = dated_year THEN dated_year WHEN {stated} THEN {year_of_start('_start')} END"
-            ),
-            "year_disagrees": F.expr(f"coalesce(_start != {start_of_date(name)}, false)"),
-            "due_from": F.expr(
-                f"CASE WHEN {soon} AND {in_extract(first_of_april)} THEN {first_of_april} ELSE due_from END"
-            ),
-            "in_future": F.expr(f"in_future OR coalesce({soon} AND {plausible(first_of_april)}, false)"),
-        },
-        without=("_digits", "_start", "_stated", "_newest", "year_text"),
-    )
+    steps = [
+        step({}, {"_newest": f"least(extract_date, {last})"}),
+        step(
+            {
+                name: f"CASE WHEN NOT {outside} THEN {name} END",
+                "cleaned": f"CASE WHEN {outside} THEN concat(cleaned, array({note})) ELSE cleaned END",
+            },
+            {
+                "due_from": f"CASE WHEN {name} > {last} AND {in_extract(name)} AND {usable} THEN {name} END",
+                "in_future": f"coalesce({name} > _newest AND {plausible(name)} AND {usable}, false)",
+            },
+        ),
+        step(
+            {},
+            {
+                "dated_year": year_of_date(f"CASE WHEN {usable} THEN {name} END"),
+                "_stated": f"trim(CASE WHEN {usable} THEN year_text END)",
+            },
+        ),
+        step({}, {"_digits": digits_of_year(other)}),
+        step({}, {"_start": start_of_digits("_digits", bare_year)}),
+        step(
+            {
+                "due_from": f"CASE WHEN {soon} AND {in_extract(first_of_april)} THEN {first_of_april} ELSE due_from END",
+                "in_future": f"in_future OR coalesce({soon} AND {plausible(first_of_april)}, false)",
+            },
+            {
+                "stated_year": f"CASE WHEN _stated = dated_year THEN dated_year WHEN {stated} THEN {year_of_start('_start')} END",
+                "year_disagrees": f"coalesce(_start != {start_of_date(name)}, false)",
+            },
+            without=("_digits", "_start", "_stated", "_newest", "year_text"),
+        ),
+    ]
+    return in_steps(rows, steps)
 
 
 def complete_others(cleaned: DataFrame, owners: DataFrame, key: Column, year: Column, missing: str) -> DataFrame:

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from ebi_spark.config.activity_dates import DateWindow
 from ebi_spark.financial_years import year_of_start
-from ebi_spark.records.cleaning import age_in_years, age_seen, changed, clean, tidied
+from ebi_spark.records.cleaning import age_in_years, age_seen, changed, clean, in_steps, step, tidied
 from ebi_spark.records.column_kinds import (
     ALTERNATIVES,
     ATTENDANCE_KINDS,
@@ -20,8 +20,8 @@ from ebi_spark.records.row_status import VALID, complete_others, row_reasons, wi
 
 def with_ages(rows: DataFrame) -> DataFrame:
     """``rows`` with ``age`` as the published SQL sees it, and ``age_years`` cleaned."""
-    seen = changed(rows, {"age": age_seen(F.col("age"), F.col("age_fallback"))}, without=["age_fallback"])
-    return seen.withColumn("age_years", age_in_years(F.col("age")))
+    seen = step({"age": age_seen("age", "age_fallback")}, {}, without=["age_fallback"])
+    return in_steps(rows, [seen, step({}, {"age_years": age_in_years("age")})])
 
 
 def classify_spells(rows: DataFrame, window: DateWindow, bare_year: str | None) -> DataFrame:
