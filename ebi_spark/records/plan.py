@@ -22,7 +22,7 @@ from ebi_spark.records.moved_records import emptied_years, refuse_in_two_years
 from ebi_spark.records.quarantine_summary import REFUSED_ROWS, unusable_rows
 from ebi_spark.records.row_status import VALID
 from ebi_spark.records.upsert import refuse_bare_keys
-from ebi_spark.records.years_to_replace import batches, refuse_shrunken, years_to_replace
+from ebi_spark.records.years_to_replace import batches, refuse_shrunken, years_named, years_to_replace
 from ebi_spark.sources.reader import SourceTable
 from ebi_spark.tables.previous_ingest import PreviousIngest
 from ebi_spark.tables.silver import RECORD_TABLES
@@ -112,6 +112,7 @@ class _Planner:
         self.progress(self._what_is_read(files))
         repeated_keys = scan_for_repeated_keys(files.tables)
         if files.tables is self.tables:
+            self._refuse_absent_years()
             self.lake.prepare()
         if not self.is_refresh and any(table.system == "hes" for table in self.tables):
             refuse_bare_keys(self.lake)
@@ -137,6 +138,13 @@ class _Planner:
             f"reading the keys of {to_read:,} of {all_files:,} source files: the others share no year and no key with the "
             "changed files"
         )
+
+    def _refuse_absent_years(self) -> None:
+        """Raise where a year asked for is in no file. This reads the dates of all files, so that nobody waits for all their rows first.
+        Where only some files are read again, their rows show it soon enough."""
+        if self.config.years:
+            present = years_named(self.tables, self.config)
+            years_to_replace(present, self.config, self._emptied(present))
 
     def _emptied(self, present: set[str]) -> dict[str, frozenset[str]]:
         """The years that a refresh empties, where the files have rows of the years ``present``."""
