@@ -247,9 +247,9 @@ def tidied(rows: DataFrame, names: Iterable[str], days: Iterable[str] = ()) -> D
     texts = (*names, *untyped)
     trimmed = {name: _text_of(name) for name in texts if name in types}
     steps = [step(trimmed, {name: "CAST(NULL AS STRING)" for name in texts if name not in types})]
-    for number in range(len(KINDS["day"]) if days else 0):
-        stages = {day: (KINDS if day in untyped else TYPED_KINDS)["day"][number] for day in days}
-        steps.append(step({day: stage(sql_name(day)) for day, stage in stages.items()}, {}))
+    by_day = {day: (KINDS if day in untyped else TYPED_KINDS)["day"] for day in days}
+    for stages in zip(*by_day.values(), strict=True):
+        steps.append(step({day: stage(sql_name(day)) for day, stage in zip(by_day, stages, strict=True)}, {}))
     return in_steps(rows, steps)
 
 
